@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod dcmtk;
+pub mod orthanc;
+pub mod postgres;
+pub mod prosector;
+pub mod python;
+pub mod rabbitmq;
+mod service;
+
+pub use service::{Service, free_port, material, wait_until};

@@ -1,0 +1,148 @@
+//! PostgreSQL from Debian's packages.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::service::{Service, bound_command, free_port, give_to, program, wait_until};
+
+const USER: &str = "postgres";
+
+/// A PostgreSQL server on a loopback port, trusting local connections.
+#[derive(Debug)]
+pub struct Postgres {
+    service: Service,
+    binaries: PathBuf,
+    port: u16,
+}
+
+/// The server that the tests of one program share.
+///
+/// # Panics
+/// When PostgreSQL is not installed or does not start: the tests cannot go on without it.
+pub fn shared() -> &'static Postgres {
+    static SHARED: OnceLock<Postgres> = OnceLock::new();
+    SHARED.get_or_init(|| Postgres::start().expect("PostgreSQL starts"))
+}
+
+impl Postgres {
+    /// Creates a cluster in a temporary folder and starts it.
+    ///
+    /// # Errors
+    /// When PostgreSQL is missing or does not answer within half a minute.
+    pub fn start() -> Result<Self> {
+        let binaries = newest_binaries()?;
+        let folder = tempfile::Builder::new().prefix("postgres-").tempdir()?;
+        let data = folder.path().join("data");
+        give_to(folder.path(), USER)?;
+        let made = bound_command(&binaries.join("initdb").to_string_lossy(), Some(USER))
+            .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--username"])
+            .arg(USER)
+            .arg("--pgdata")
+            .arg(&data)
+            .output()
+            .context("run initdb")?;
+        if !made.status.success() {
+            bail!("initdb: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        let port = free_port()?;
+        let mut command = bound_command(&binaries.join("postgres").to_string_lossy(), Some(USER));
+        command.arg("-D").arg(&data).args(["-p", &port.to_string(), "-h", "127.0.0.1"]);
+        command.arg("-k").arg(folder.path()).args(["-c", "max_connections=200"]);
+        let service = Service::start("postgres", folder, command)?;
+        let server = Self { service, binaries, port };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// Makes an empty database and returns its URL.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn create_database(&self) -> Result<String> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.psql("postgres", &format!("create database {name}"))?;
+        Ok(self.url(&name))
+    }
+
+    /// URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Runs SQL with `psql` and returns its unaligned output.
+    ///
+    /// # Errors
+    /// When psql fails; the message holds what it printed.
+    pub fn psql(&self, database: &str, sql: &str) -> Result<String> {
+        let output = Command::new(self.binaries.join("psql"))
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
+            .arg(self.url(database))
+            .output()
+            .context("run psql")?;
+        if !output.status.success() {
+            bail!("psql: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    /// Kills the server with SIGKILL and starts it again on the same data.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub fn crash_and_restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.start_again()
+    }
+
+    /// Kills the server with SIGKILL.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        self.service.kill()
+    }
+
+    /// Starts a killed server on its data.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub fn start_again(&mut self) -> Result<()> {
+        let data = self.service.folder().join("data");
+        let mut command =
+            bound_command(&self.binaries.join("postgres").to_string_lossy(), Some(USER));
+        command.arg("-D").arg(&data).args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
+        command.arg("-k").arg(self.service.folder());
+        self.service.restart(command)?;
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        wait_until("PostgreSQL to answer", Duration::from_secs(30), || {
+            self.psql("postgres", "select 1").map(|answer| answer == "1")
+        })
+        .with_context(|| format!("log of PostgreSQL: {}", self.service.log()))
+    }
+}
+
+fn newest_binaries() -> Result<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .context("PostgreSQL is not installed: apt-get install postgresql")?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let version = path.file_name()?.to_str()?.parse().ok()?;
+            Some((version, path.join("bin")))
+        })
+        .collect();
+    versions.sort();
+    let (_, binaries) =
+        versions.pop().context("PostgreSQL is not installed: apt-get install postgresql")?;
+    program("postgres", "postgresql", &[&binaries.to_string_lossy()])?;
+    Ok(binaries)
+}

@@ -1,0 +1,184 @@
+//! The product, run as a user runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::service::{Service, bound_command, free_port, wait_until};
+
+/// A running `prosector serve` with a folder and free ports of its own.
+#[derive(Debug)]
+pub struct Prosector {
+    service: Service,
+    dicom_port: u16,
+    http_port: u16,
+    roles: Vec<String>,
+}
+
+/// Application entity title of the listener.
+pub const AE_TITLE: &str = "PROSECTOR";
+
+impl Prosector {
+    /// Starts every role of the service with the embedded defaults, after `site` was appended to the site file.
+    ///
+    /// # Errors
+    /// When the service does not become ready within a minute.
+    pub fn start(site: &str) -> Result<Self> {
+        Self::start_roles(site, &[])
+    }
+
+    /// Starts some roles of the service.
+    ///
+    /// # Errors
+    /// When the service does not become ready within a minute.
+    pub fn start_roles(site: &str, roles: &[&str]) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("prosector-").tempdir()?;
+        std::fs::write(folder.path().join("prosector.toml"), site)?;
+        let (dicom_port, http_port) = (free_port()?, free_port()?);
+        let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
+        let command = serve_command(folder.path(), dicom_port, http_port, &roles)?;
+        let service = Service::start("prosector", folder, command)?;
+        let server = Self { service, dicom_port, http_port, roles };
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// DICOM port on the loopback interface.
+    pub fn dicom_port(&self) -> u16 {
+        self.dicom_port
+    }
+
+    /// Root of the page and the REST interface.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// The process and its folder.
+    pub fn service(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    /// Working folder: site file, store, spool, results and log.
+    pub fn folder(&self) -> &Path {
+        self.service.folder()
+    }
+
+    /// What the service has logged so far.
+    pub fn log(&self) -> String {
+        self.service.log()
+    }
+
+    /// Kills the service with SIGKILL.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        self.service.kill()
+    }
+
+    /// Starts a killed service on its data.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_again(&mut self) -> Result<()> {
+        let command =
+            serve_command(self.service.folder(), self.dicom_port, self.http_port, &self.roles)?;
+        self.service.restart(command)?;
+        self.wait_until_ready()
+    }
+
+    /// Runs another command of the product with the same site file and returns what it printed.
+    ///
+    /// # Errors
+    /// When the command fails; the message holds what it printed.
+    pub fn command(&self, arguments: &[&str]) -> Result<String> {
+        let mut all = vec!["--config", "prosector.toml"];
+        all.extend_from_slice(arguments);
+        let output = run_in(self.folder(), &all)?;
+        if !output.status.success() {
+            bail!(
+                "prosector {}: {}: {}{}",
+                arguments.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a command that prints a table and reads it as JSON.
+    ///
+    /// # Errors
+    /// When the command fails or prints something else.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let mut all = arguments.to_vec();
+        all.extend_from_slice(&["--format", "json"]);
+        Ok(serde_json::from_str(&self.command(&all)?)?)
+    }
+
+    /// Downloads a text from the API port.
+    ///
+    /// # Errors
+    /// When the service does not answer.
+    pub fn get(&self, path: &str) -> Result<String> {
+        let mut answer = ureq::get(format!("{}{path}", self.url())).call()?;
+        Ok(answer.body_mut().read_to_string()?)
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        wait_until("prosector to be ready", Duration::from_secs(60), || {
+            self.get("/health/ready").map(|_| true)
+        })
+        .with_context(|| format!("log of prosector: {}", self.log()))
+    }
+}
+
+/// The binary under test: named by `PROSECTOR_BINARY`, else the one beside the test program.
+///
+/// # Errors
+/// When it was not built.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("PROSECTOR_BINARY") {
+        return Ok(path.into());
+    }
+    let test_program = std::env::current_exe()?;
+    let path = test_program
+        .parent()
+        .and_then(Path::parent)
+        .context("the test program lies in no folder")?
+        .join("prosector");
+    if !path.is_file() {
+        bail!("{} is not built: cargo build --package prosector", path.display());
+    }
+    Ok(path)
+}
+
+/// Runs the product once, with `folder` as its working folder.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_in(folder: &Path, arguments: &[&str]) -> Result<Output> {
+    Command::new(binary()?).current_dir(folder).args(arguments).output().context("run prosector")
+}
+
+fn serve_command(
+    folder: &Path,
+    dicom_port: u16,
+    http_port: u16,
+    roles: &[String],
+) -> Result<Command> {
+    let mut command = bound_command(&binary()?.to_string_lossy(), None);
+    command
+        .current_dir(folder)
+        .env("PROSECTOR__LISTENER__BIND", format!("127.0.0.1:{dicom_port}"))
+        .env("PROSECTOR__API__BIND", format!("127.0.0.1:{http_port}"))
+        .args(["--config", "prosector.toml", "serve"]);
+    for role in roles {
+        command.args(["--role", role]);
+    }
+    Ok(command)
+}

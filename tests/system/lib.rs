@@ -1,0 +1,1 @@
+//! System tests of prosector; the tests themselves are in `main.rs`.

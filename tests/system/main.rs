@@ -1,0 +1,4 @@
+//! The whole system against tools that others wrote.
+
+mod architecture;
+mod services;
