@@ -130,7 +130,7 @@ impl Prosector {
     }
 
     fn wait_until_ready(&self) -> Result<()> {
-        wait_until("prosector to be ready", Duration::from_secs(60), || {
+        wait_until("prosector to be ready", Duration::from_mins(1), || {
             self.get("/health/ready").map(|_| true)
         })
         .with_context(|| format!("log of prosector: {}", self.log()))

@@ -154,6 +154,8 @@ fn set_environment(command: &mut Command, folder: &Path, ports: Ports) {
     command
         .current_dir(folder)
         .env("HOME", folder)
+        // Lets the script replace itself by the broker instead of watching over it.
+        .env("RUNNING_UNDER_SYSTEMD", "true")
         .env("ERL_EPMD_PORT", ports.port_mapper.to_string())
         .env("RABBITMQ_NODENAME", format!("prosector-{}@localhost", ports.amqp))
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
