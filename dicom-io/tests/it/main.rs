@@ -1,0 +1,5 @@
+//! Tests of dicom-io against files and peers that others wrote.
+
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+mod header;
