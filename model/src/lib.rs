@@ -1,1 +1,11 @@
-//! Skeleton.
+#![doc = include_str!("../README.md")]
+
+mod generated;
+mod pack;
+
+pub use generated::{generated_input, generated_tensor, generated_values};
+pub use pack::{
+    Architecture, Manifest, ManifestError, OpenPackError, Pack, PackDigest, PackWriter,
+    Preprocessing, PromptModality, PromptTable, PromptTableError, Provenance, SourceFile, Text,
+    TextEncoderSizes, TextKind, Weights, WeightsError, WritePackError,
+};
