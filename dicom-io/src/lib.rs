@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod coded_concept;
 mod dictionary;
 pub mod header;
 pub mod part10;
+pub mod phi;
 
 pub use dictionary::{Attribute, ValueKind};
