@@ -3,8 +3,10 @@
 
 pub mod coded_concept;
 mod dictionary;
+pub mod dimse;
 pub mod header;
 pub mod part10;
 pub mod phi;
+pub mod scp;
 
 pub use dictionary::{Attribute, ValueKind};

@@ -1,0 +1,17 @@
+//! The listening side: C-ECHO and C-STORE as service class provider.
+//!
+//! A data set goes from P-DATA to an [`InstanceSink`] in pieces, hashed on the way; only the header in front of Pixel
+//! Data is looked at, and nothing is encoded again. Success is answered after the sink says that the instance is
+//! durable.
+
+mod policy;
+mod receiver;
+
+pub use policy::{
+    AddressRange, Admission, AllowList, ParseAddressRangeError, RejectReason, ScpConfig, ScpLimits,
+    ScpTimeouts,
+};
+pub use receiver::{
+    AssociationEnd, AssociationInfo, AssociationOutcome, InstanceReceiver, InstanceSink,
+    ReceivedInstance, RejectedAssociation, StoreRequest,
+};
