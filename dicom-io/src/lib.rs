@@ -8,6 +8,6 @@ pub mod header;
 pub mod part10;
 pub mod phi;
 pub mod scp;
-pub mod synthetic;
+pub mod series;
 
 pub use dictionary::{Attribute, ValueKind};

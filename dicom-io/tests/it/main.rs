@@ -3,3 +3,4 @@
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 mod header;
+mod series;

@@ -1,0 +1,3 @@
+//! From files to volumes.
+
+mod shared_material;
