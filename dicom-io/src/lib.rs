@@ -9,5 +9,6 @@ pub mod part10;
 pub mod phi;
 pub mod scp;
 pub mod series;
+pub mod synthetic;
 
 pub use dictionary::{Attribute, ValueKind};
