@@ -2,6 +2,7 @@
 
 mod generated;
 mod pack;
+pub mod phantom;
 
 pub use generated::{generated_input, generated_tensor, generated_values};
 pub use pack::{
