@@ -1,0 +1,303 @@
+//! Pictures of masks over the images that they were made from.
+
+mod canvas;
+mod font;
+mod legend;
+mod plane;
+mod window;
+
+use dicom_types::{GridGeometry, Mask, Modality, Volume};
+
+use canvas::Canvas;
+use plane::{Cut, Plane};
+use window::Window;
+
+/// Space around the panels and between them, in pixels.
+const MARGIN: usize = 16;
+/// Most pixels for the widths of the three panels together.
+const PANELS_WIDTH: f64 = 1320.0;
+/// Most pixels for the height of a panel.
+const PANELS_HEIGHT: f64 = 560.0;
+/// How much of the colour is laid over the inside of a mask.
+const FILL: f64 = 0.34;
+
+/// An RGB picture, rows from top to bottom, three bytes a pixel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `3 * width * height` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// A mask to draw.
+#[derive(Debug, Clone, Copy)]
+pub struct Overlay<'a> {
+    /// What the legend calls it.
+    pub label: &'a str,
+    /// Its colour, sRGB.
+    pub rgb: [u8; 3],
+    /// Its voxels, on the grid of the volume.
+    pub mask: &'a Mask,
+}
+
+/// Draws the axial, the coronal and the sagittal plane of the patient through the centre of the masks.
+///
+/// The planes are those of the patient's axes, whatever the acquisition was; millimetres are square, and one scale
+/// holds for all three. Right of the patient is left in the picture, anterior is up (left in the sagittal plane), the
+/// head is up. Masks without a voxel are not drawn and not listed. `notice` stands under the legend.
+pub fn render(
+    volume: &Volume,
+    modality: Modality,
+    overlays: &[Overlay<'_>],
+    notice: &str,
+) -> Preview {
+    let geometry = volume.geometry();
+    let present: Vec<_> =
+        overlays.iter().filter(|overlay| overlay.mask.count() > 0).copied().collect();
+    let center_mm = center_mm(geometry, &present);
+    let bounds = bounds_mm(geometry);
+    let planes = [Plane::Axial, Plane::Coronal, Plane::Sagittal];
+    let sizes_mm = planes.map(|plane| plane.size_mm(bounds));
+    let widths_mm: f64 = sizes_mm.iter().map(|size| size[0]).sum();
+    let height_mm = sizes_mm.iter().map(|size| size[1]).fold(0.0, f64::max);
+    let pixels_per_mm = (PANELS_WIDTH / widths_mm).min(PANELS_HEIGHT / height_mm);
+    let cuts: Vec<Cut> =
+        planes.into_iter().map(|plane| Cut::new(plane, bounds, center_mm, pixels_per_mm)).collect();
+    let samples: Vec<_> = cuts.iter().map(|cut| cut.sample(volume)).collect();
+    let window = Window::choose(modality, samples.iter().flatten().flatten().copied());
+
+    let panels_width: usize = cuts.iter().map(|cut| cut.width + MARGIN).sum();
+    let panels_height = cuts.iter().map(|cut| cut.height).max().unwrap_or(1);
+    let width = (panels_width + MARGIN).max(legend::MIN_WIDTH);
+    let legend = legend::Legend::new(geometry, &present, notice, width - 2 * MARGIN);
+    let mut canvas = Canvas::new(width, panels_height + 3 * MARGIN + legend.height());
+    let mut left = MARGIN + (width - panels_width - MARGIN) / 2;
+    for (cut, values) in cuts.iter().zip(&samples) {
+        let top = MARGIN + (panels_height - cut.height) / 2;
+        draw_panel(&mut canvas, [left, top], cut, values, &window, geometry, &present);
+        left += cut.width + MARGIN;
+    }
+    legend.draw(&mut canvas, [MARGIN, panels_height + 2 * MARGIN]);
+    canvas.into_preview()
+}
+
+fn draw_panel(
+    canvas: &mut Canvas,
+    [left, top]: [usize; 2],
+    cut: &Cut,
+    values: &[Option<f32>],
+    window: &Window,
+    geometry: &GridGeometry,
+    overlays: &[Overlay<'_>],
+) {
+    let mut pixels: Vec<[f64; 3]> =
+        values.iter().map(|value| value.map_or([0.0; 3], |v| [window.gray(v); 3])).collect();
+    for overlay in overlays {
+        let color = overlay.rgb.map(f64::from);
+        let coverage = cut.coverage(geometry, overlay.mask);
+        for row in 0..cut.height {
+            for column in 0..cut.width {
+                let inside = coverage[row * cut.width + column];
+                if inside <= 0.0 {
+                    continue;
+                }
+                let edge = edge_strength(&coverage, cut, row, column);
+                let alpha = inside * (FILL + (1.0 - FILL) * edge);
+                for (channel, color) in pixels[row * cut.width + column].iter_mut().zip(color) {
+                    *channel += (color - *channel) * alpha;
+                }
+            }
+        }
+    }
+    for row in 0..cut.height {
+        for column in 0..cut.width {
+            let pixel = pixels[row * cut.width + column].map(|v| v.round() as u8);
+            canvas.set(left + column, top + row, pixel);
+        }
+    }
+    draw_letters(canvas, [left, top], cut);
+}
+
+/// How much a pixel inside a mask belongs to its outline: the share of coverage that a neighbour lacks.
+fn edge_strength(coverage: &[f64], cut: &Cut, row: usize, column: usize) -> f64 {
+    let at = |row: Option<usize>, column: Option<usize>| match (row, column) {
+        (Some(row), Some(column)) if row < cut.height && column < cut.width => {
+            coverage[row * cut.width + column]
+        }
+        _ => 1.0,
+    };
+    let lowest = [
+        at(row.checked_sub(1), Some(column)),
+        at(Some(row + 1), Some(column)),
+        at(Some(row), column.checked_sub(1)),
+        at(Some(row), Some(column + 1)),
+    ]
+    .into_iter()
+    .fold(1.0, f64::min);
+    1.0 - lowest
+}
+
+/// Writes where the patient's sides are at the edges of a panel.
+fn draw_letters(canvas: &mut Canvas, [left, top]: [usize; 2], cut: &Cut) {
+    const INSET: usize = 4;
+    const LETTER: [u8; 3] = [255, 236, 150];
+    let [letter_width, letter_height] = font::size("R", 2);
+    let [west, east, north, south] = cut.plane.letters();
+    let middle_row = top + cut.height.saturating_sub(letter_height) / 2;
+    let middle_column = left + cut.width.saturating_sub(letter_width) / 2;
+    let right = left + cut.width.saturating_sub(letter_width + INSET);
+    let bottom = top + cut.height.saturating_sub(letter_height + INSET);
+    font::draw_shadowed(canvas, [left + INSET, middle_row], west, 2, LETTER);
+    font::draw_shadowed(canvas, [right, middle_row], east, 2, LETTER);
+    let has_room_above = cut.height > 4 * letter_height;
+    if has_room_above {
+        font::draw_shadowed(canvas, [middle_column, top + INSET], north, 2, LETTER);
+        font::draw_shadowed(canvas, [middle_column, bottom], south, 2, LETTER);
+    }
+}
+
+/// Centre of all masks, or of the grid where there is no mask.
+fn center_mm(geometry: &GridGeometry, overlays: &[Overlay<'_>]) -> [f64; 3] {
+    let mut sums = [0.0; 3];
+    let mut count = 0.0;
+    for overlay in overlays {
+        // Each mask counts alike, so that a large one does not move the planes out of the small ones.
+        let mut own = [0.0; 3];
+        overlay.mask.for_each(|voxel| {
+            for (sum, index) in own.iter_mut().zip(voxel) {
+                *sum += index as f64;
+            }
+        });
+        for (sum, own) in sums.iter_mut().zip(own) {
+            *sum += own / overlay.mask.count() as f64;
+        }
+        count += 1.0;
+    }
+    let index = if count > 0.0 {
+        sums.map(|sum| sum / count)
+    } else {
+        geometry.shape().map(|length| (length - 1) as f64 / 2.0)
+    };
+    geometry.position_mm(index)
+}
+
+/// Box around all voxels of the grid in patient space, half a voxel beyond their centres.
+fn bounds_mm(geometry: &GridGeometry) -> [[f64; 2]; 3] {
+    let mut bounds = [[f64::INFINITY, f64::NEG_INFINITY]; 3];
+    for corner in 0..8 {
+        let index = std::array::from_fn(|axis| {
+            if corner >> axis & 1 == 0 { -0.5 } else { geometry.shape()[axis] as f64 - 0.5 }
+        });
+        for (bound, value) in bounds.iter_mut().zip(geometry.position_mm(index)) {
+            bound[0] = bound[0].min(value);
+            bound[1] = bound[1].max(value);
+        }
+    }
+    bounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cube of 60 voxels of one millimetre, dark, in the given orientation.
+    fn volume(origin_mm: [f64; 3], steps_mm: [[f64; 3]; 3]) -> Volume {
+        let geometry = GridGeometry::new([60; 3], origin_mm, steps_mm).unwrap();
+        Volume::new(geometry, vec![-1000.0; 60 * 60 * 60]).unwrap()
+    }
+
+    /// Voxels closer than 10 mm to a place in the patient.
+    fn ball(geometry: &GridGeometry, center_mm: [f64; 3]) -> Mask {
+        Mask::from_fn(geometry.shape(), |voxel| {
+            let position = geometry.position_mm(voxel.map(|i| i as f64));
+            let squared: f64 = position.iter().zip(center_mm).map(|(p, c)| (p - c).powi(2)).sum();
+            squared < 100.0
+        })
+    }
+
+    /// Mean place of the pixels of `color`, as a share of the panel, for each of the three panels.
+    fn places(preview: &Preview, is_color: impl Fn(&[u8]) -> bool) -> Vec<[f64; 2]> {
+        let panel = (preview.width - 4 * MARGIN) / 3;
+        (0..3)
+            .map(|index| {
+                let left = MARGIN + index * (panel + MARGIN);
+                let mut sums = [0.0; 3];
+                for row in 0..panel {
+                    for column in 0..panel {
+                        let first = 3 * ((MARGIN + row) * preview.width + left + column);
+                        if is_color(&preview.rgb[first..first + 3]) {
+                            sums[0] += column as f64;
+                            sums[1] += row as f64;
+                            sums[2] += panel as f64;
+                        }
+                    }
+                }
+                [sums[0] / sums[2], sums[1] / sums[2]]
+            })
+            .collect()
+    }
+
+    /// Red lies right, anterior, high; green left, posterior, low. Both are cut by all three planes through the middle.
+    fn assert_conventional(volume: &Volume) {
+        let geometry = volume.geometry();
+        let red = ball(geometry, [-7.0, -7.0, 7.0]);
+        let green = ball(geometry, [7.0, 7.0, -7.0]);
+        let overlays = [
+            Overlay { label: "red", rgb: [255, 0, 0], mask: &red },
+            Overlay { label: "green", rgb: [0, 255, 0], mask: &green },
+        ];
+
+        let preview = render(volume, Modality::Ct, &overlays, "test");
+
+        assert_eq!(preview.rgb.len(), 3 * preview.width * preview.height);
+        let red = places(&preview, |p| p[0] > 60 && p[1] == 0 && p[2] == 0);
+        let green = places(&preview, |p| p[1] > 60 && p[0] == 0 && p[2] == 0);
+        for (plane, (red, green)) in red.iter().zip(&green).enumerate() {
+            assert!(red[0] < 0.48 && green[0] > 0.52, "plane {plane}: {red:?} {green:?}");
+            assert!(red[1] < 0.48 && green[1] > 0.52, "plane {plane}: {red:?} {green:?}");
+        }
+    }
+
+    #[test]
+    fn right_is_left_anterior_and_head_are_up_in_an_axial_acquisition() {
+        assert_conventional(&volume(
+            [-29.5; 3],
+            [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]],
+        ));
+    }
+
+    #[test]
+    fn right_is_left_anterior_and_head_are_up_in_a_sagittal_acquisition_from_the_left() {
+        assert_conventional(&volume(
+            [29.5, -29.5, 29.5],
+            [[-1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]],
+        ));
+    }
+
+    #[test]
+    fn millimetres_are_square_whatever_the_spacing() {
+        let steps = [[0.0, 0.0, 5.0], [0.0, 0.5, 0.0], [2.0, 0.0, 0.0]];
+        let geometry = GridGeometry::new([20, 100, 50], [0.0; 3], steps).unwrap();
+        let volume = Volume::new(geometry, vec![0.0; 100_000]).unwrap();
+
+        let bounds = bounds_mm(volume.geometry());
+        let cut = Cut::new(Plane::Coronal, bounds, [0.0; 3], 4.0);
+
+        assert_eq!([cut.width, cut.height], [400, 400]);
+        assert!(cut.sample(&volume).iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn draws_a_series_without_any_mask() {
+        let empty = Mask::empty([60; 3]);
+        let overlays = [Overlay { label: "none", rgb: [255, 0, 0], mask: &empty }];
+        let volume = volume([0.0; 3], [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]);
+
+        let preview = render(&volume, Modality::Mr, &overlays, "");
+
+        assert!(preview.height > PANELS_HEIGHT as usize / 2);
+    }
+}
