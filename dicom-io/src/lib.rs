@@ -9,6 +9,7 @@ pub mod part10;
 pub mod phi;
 pub mod scp;
 pub mod secondary_capture;
+pub mod seg;
 pub mod series;
 pub mod synthetic;
 

@@ -1,0 +1,108 @@
+//! Patient, study, frame of reference, and what kind of object it is.
+
+use dicom::core::Tag;
+use dicom::dictionary_std::tags;
+use dicom::object::InMemDicomObject;
+
+use super::SegMismatch;
+use super::object::{Parsed, items, keyword, number, only_item, optional_text, text, unexpected};
+use crate::series::Stack;
+
+/// Attributes that must say the same as in the source, empty and absent being alike.
+const SHARED_WITH_SOURCE: &[Tag] = &[
+    tags::SPECIFIC_CHARACTER_SET,
+    tags::PATIENT_NAME,
+    tags::PATIENT_ID,
+    tags::ISSUER_OF_PATIENT_ID,
+    tags::PATIENT_BIRTH_DATE,
+    tags::PATIENT_SEX,
+    tags::STUDY_INSTANCE_UID,
+    tags::STUDY_DATE,
+    tags::STUDY_TIME,
+    tags::STUDY_ID,
+    tags::STUDY_DESCRIPTION,
+    tags::ACCESSION_NUMBER,
+    tags::REFERRING_PHYSICIAN_NAME,
+];
+
+pub(super) fn check(object: &Parsed, stack: &Stack) -> Result<(), SegMismatch> {
+    check_kind(object)?;
+    let dataset = &object.dataset;
+    for &tag in SHARED_WITH_SOURCE {
+        if optional_text(dataset, tag) != optional_text(&stack.header, tag) {
+            return Err(SegMismatch::Identity { attribute: keyword(tag) });
+        }
+    }
+    let frame_of_reference = stack.frame_of_reference_uid.as_ref().map(AsRef::as_ref);
+    for (tag, expected) in [
+        (tags::STUDY_INSTANCE_UID, Some(stack.study_instance_uid.as_str())),
+        (tags::FRAME_OF_REFERENCE_UID, frame_of_reference),
+    ] {
+        if expected != Some(&text(dataset, tag)?) {
+            return Err(SegMismatch::Identity { attribute: keyword(tag) });
+        }
+    }
+    check_series(dataset, stack)
+}
+
+/// The object is a binary segmentation with the source's rows and columns.
+fn check_kind(object: &Parsed) -> Result<(), SegMismatch> {
+    let dataset = &object.dataset;
+    for (tag, expected) in [
+        (tags::SOP_CLASS_UID, "1.2.840.10008.5.1.4.1.1.66.4"),
+        (tags::MODALITY, "SEG"),
+        (tags::SEGMENTATION_TYPE, "BINARY"),
+        (tags::PHOTOMETRIC_INTERPRETATION, "MONOCHROME2"),
+    ] {
+        if text(dataset, tag)? != expected {
+            return Err(unexpected(tag));
+        }
+    }
+    for (tag, expected) in [
+        (tags::SAMPLES_PER_PIXEL, 1),
+        (tags::BITS_ALLOCATED, 1),
+        (tags::BITS_STORED, 1),
+        (tags::HIGH_BIT, 0),
+        (tags::PIXEL_REPRESENTATION, 0),
+    ] {
+        if number(dataset, tag)? != expected {
+            return Err(unexpected(tag));
+        }
+    }
+    if object.media_storage_sop_class_uid != text(dataset, tags::SOP_CLASS_UID)? {
+        return Err(unexpected(tags::MEDIA_STORAGE_SOP_CLASS_UID));
+    }
+    if object.media_storage_sop_instance_uid != text(dataset, tags::SOP_INSTANCE_UID)? {
+        return Err(unexpected(tags::MEDIA_STORAGE_SOP_INSTANCE_UID));
+    }
+    Ok(())
+}
+
+/// The object has a series of its own, and refers to the source's with every instance of it.
+fn check_series(dataset: &InMemDicomObject, stack: &Stack) -> Result<(), SegMismatch> {
+    if text(dataset, tags::SERIES_INSTANCE_UID)? == stack.series_instance_uid.as_str() {
+        return Err(unexpected(tags::SERIES_INSTANCE_UID));
+    }
+    let series = only_item(dataset, tags::REFERENCED_SERIES_SEQUENCE)?;
+    if text(series, tags::SERIES_INSTANCE_UID)? != stack.series_instance_uid.as_str() {
+        return Err(unexpected(tags::REFERENCED_SERIES_SEQUENCE));
+    }
+    let mut referenced = Vec::new();
+    for instance in items(series, tags::REFERENCED_INSTANCE_SEQUENCE)? {
+        let class = text(instance, tags::REFERENCED_SOP_CLASS_UID)?;
+        referenced.push((text(instance, tags::REFERENCED_SOP_INSTANCE_UID)?, class));
+    }
+    let mut expected: Vec<_> = stack
+        .slices
+        .iter()
+        .map(|slice| (slice.sop_instance_uid.to_string(), slice.sop_class_uid.to_string()))
+        .collect();
+    referenced.sort();
+    expected.sort();
+    expected.dedup();
+    if referenced == expected {
+        Ok(())
+    } else {
+        Err(unexpected(tags::REFERENCED_INSTANCE_SEQUENCE))
+    }
+}

@@ -1,0 +1,135 @@
+//! Reads a segmentation again before it is sent and compares it with its masks in patient space.
+//!
+//! Nothing here is shared with the code that writes: the object is parsed from its bytes by dicom-object, bits are taken
+//! out by a reader of their own, positions come from the numbers that were written, patient and study from the header
+//! that the series was read from.
+
+mod frames;
+mod identity;
+mod object;
+mod segments;
+mod voxels;
+
+use dicom_types::SopInstanceUid;
+
+use super::content::SegmentInput;
+use crate::series::Stack;
+use frames::Frames;
+use object::Parsed;
+
+/// What a segmentation and its masks, its source or itself disagree about. No message repeats a patient's values.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SegMismatch {
+    /// The bytes are no data set.
+    #[error("the object cannot be parsed")]
+    Unreadable,
+    /// An attribute is missing or has a value of the wrong kind.
+    #[error("{attribute} is missing or malformed")]
+    Malformed {
+        /// Keyword of the attribute.
+        attribute: &'static str,
+    },
+    /// An attribute says something that a binary segmentation of this source cannot say.
+    #[error("{attribute} has an unexpected value")]
+    Unexpected {
+        /// Keyword of the attribute.
+        attribute: &'static str,
+    },
+    /// The object belongs to another patient or study than the source, or says so in other bytes.
+    #[error("{attribute} is not that of the source")]
+    Identity {
+        /// Keyword of the attribute.
+        attribute: &'static str,
+    },
+    /// A segment is not described as it should be.
+    #[error("{attribute} of segment {number} is not that of its target")]
+    Segment {
+        /// Segment Number.
+        number: u16,
+        /// Keyword of the attribute.
+        attribute: &'static str,
+    },
+    /// The number of segments is not that of the masks with voxels.
+    #[error("{found} segments for {expected} targets that were found")]
+    SegmentCount {
+        /// Masks with voxels.
+        expected: usize,
+        /// Segments described.
+        found: usize,
+    },
+    /// The rows or columns of a frame run another way, or with other steps, than those of the source.
+    #[error("frame {frame} is turned, mirrored or scaled in its plane")]
+    Plane {
+        /// Number of the frame, from 1.
+        frame: usize,
+    },
+    /// A frame does not lie on a slice of the source.
+    #[error("frame {frame} lies {distance_mm:.3} mm off the nearest slice of the source")]
+    Position {
+        /// Number of the frame, from 1.
+        frame: usize,
+        /// Distance of the first pixels' centres.
+        distance_mm: f64,
+    },
+    /// A frame names another image as its source than the one that it lies on.
+    #[error("frame {frame} does not refer to instance {instance}, on which it lies")]
+    Reference {
+        /// Number of the frame, from 1.
+        frame: usize,
+        /// The instance of the slice.
+        instance: SopInstanceUid,
+    },
+    /// The dimension index of a frame contradicts its segment or its position.
+    #[error("dimension index of frame {frame} contradicts its segment or position")]
+    DimensionIndex {
+        /// Number of the frame, from 1.
+        frame: usize,
+    },
+    /// Two frames show the same segment on the same slice.
+    #[error("frame {frame} repeats segment {number} on a slice")]
+    RepeatedFrame {
+        /// Number of the frame, from 1.
+        frame: usize,
+        /// Segment Number.
+        number: u16,
+    },
+    /// A slice of a mask has voxels but no frame.
+    #[error("segment {number} has no frame on slice {slice}")]
+    MissingFrame {
+        /// Segment Number.
+        number: u16,
+        /// Slice of the source, from 0.
+        slice: usize,
+    },
+    /// The pixels of a frame are not those of the mask at the place where it lies.
+    #[error("frame {frame} differs from the mask of segment {number}")]
+    Voxels {
+        /// Number of the frame, from 1.
+        frame: usize,
+        /// Segment Number.
+        number: u16,
+    },
+}
+
+/// Checks that the Part 10 file `bytes` is a binary segmentation of `stack` that shows `segments`, each where its mask
+/// lies in the patient, described as it should be, for the right patient and study.
+///
+/// `segments` are the inputs of [`super::build`], those without a voxel included.
+///
+/// # Errors
+/// [`SegMismatch`] names the first difference.
+pub fn check(
+    bytes: &[u8],
+    stack: &Stack,
+    segments: &[SegmentInput<'_>],
+) -> Result<(), SegMismatch> {
+    let present: Vec<_> =
+        segments.iter().filter(|segment| segment.mask.count() > 0).copied().collect();
+    let object = Parsed::from_bytes(bytes)?;
+    identity::check(&object, stack)?;
+    segments::check(&object, &present)?;
+    let frames = Frames::read(&object, stack, present.len())?;
+    frames.check_references(&object, stack)?;
+    frames.check_dimension_index()?;
+    voxels::check(&object, &frames, stack, &present)
+}

@@ -1,0 +1,24 @@
+//! Segmentation objects (PS3.3 A.51): built from masks, and read again before they are sent.
+
+mod check;
+mod color;
+mod content;
+mod decimal;
+mod enums;
+mod frames;
+mod identity;
+mod modules;
+mod pixels;
+mod sop;
+mod source_attributes;
+mod text;
+mod writer;
+
+pub use check::{SegMismatch, check};
+pub use color::recommended_display_cielab;
+pub use content::{SegProvenance, SegmentConcept, SegmentDescription, SegmentInput};
+pub use enums::{SegmentationType, SegmentsOverlap};
+pub use identity::{SegIdentity, derived_uid};
+pub use sop::{BuildSegError, Segmentation, SegmentationOutcome, build};
+pub use source_attributes::ReadSourceAttributesError;
+pub use text::LongString;

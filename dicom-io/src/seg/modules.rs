@@ -1,0 +1,333 @@
+//! The modules of a segmentation in front of its functional groups (PS3.3 A.51.3).
+
+use dicom::dictionary_std::tags;
+use dicom_types::Mask;
+use time::{OffsetDateTime, UtcOffset};
+
+use super::content::{SegProvenance, SegmentInput};
+use super::enums::{SegmentationType, SegmentsOverlap};
+use super::frames::{FramePlan, concept};
+use super::identity::SegIdentity;
+use super::recommended_display_cielab;
+use super::source_attributes::{SourceAttributes, write_items};
+use super::text::{LongString, printable};
+use super::writer::{DataSetWriter, ElementWriter};
+use crate::series::Stack;
+
+/// Who wrote it: Manufacturer and Manufacturer's Model Name.
+const MANUFACTURER: &str = "prosector";
+
+/// Longest Algorithm Parameters, a long text.
+const MAX_LONG_TEXT: usize = 10240;
+
+/// Everything that the modules are written from.
+pub(crate) struct Parts<'a> {
+    pub(crate) stack: &'a Stack,
+    pub(crate) source: &'a SourceAttributes,
+    pub(crate) segments: &'a [SegmentInput<'a>],
+    pub(crate) identity: &'a SegIdentity,
+    pub(crate) provenance: &'a SegProvenance,
+    pub(crate) plan: &'a FramePlan,
+    pub(crate) overlap: SegmentsOverlap,
+    pub(crate) kind: SegmentationType,
+    /// Word that tells the UIDs of this kind of object from those of others of the same job.
+    pub(crate) kind_word: &'a str,
+}
+
+impl Parts<'_> {
+    /// Elements of the data set up to group 0062.
+    pub(crate) fn write_modules(&self) -> Vec<u8> {
+        let mut dataset = DataSetWriter::new();
+        self.put_patient_and_study(&mut dataset);
+        self.put_series(&mut dataset);
+        self.put_equipment(&mut dataset);
+        self.put_image(&mut dataset);
+        self.put_references(&mut dataset);
+        self.put_dimensions(&mut dataset);
+        dataset.put(|w| {
+            w.sequence(tags::SEGMENT_SEQUENCE, |w| {
+                for (index, segment) in self.segments.iter().enumerate() {
+                    w.item(|w| self.write_segment(index as u16 + 1, segment, w));
+                }
+            });
+        });
+        dataset.into_bytes()
+    }
+
+    /// The moment of the job, in the offset that the copied times have too.
+    fn created(&self) -> OffsetDateTime {
+        let offset = self.source.ascii(tags::TIMEZONE_OFFSET_FROM_UTC).and_then(parse_offset);
+        offset.map_or(self.identity.created, |offset| self.identity.created.to_offset(offset))
+    }
+
+    fn date_and_time(&self) -> [String; 2] {
+        let created = self.created();
+        let (hour, minute, second) = created.to_hms();
+        [
+            format!("{:04}{:02}{:02}", created.year(), u8::from(created.month()), created.day()),
+            format!("{hour:02}{minute:02}{second:02}"),
+        ]
+    }
+
+    fn put_patient_and_study(&self, dataset: &mut DataSetWriter) {
+        for element in &self.source.copied {
+            dataset.put(|w| element.write(w));
+        }
+        dataset.text(tags::STUDY_INSTANCE_UID, *b"UI", self.stack.study_instance_uid.as_str());
+        for (tag, vr) in [
+            (tags::PATIENT_NAME, *b"PN"),
+            (tags::PATIENT_ID, *b"LO"),
+            (tags::PATIENT_BIRTH_DATE, *b"DA"),
+            (tags::PATIENT_SEX, *b"CS"),
+            (tags::STUDY_DATE, *b"DA"),
+            (tags::STUDY_TIME, *b"TM"),
+            (tags::ACCESSION_NUMBER, *b"SH"),
+            (tags::REFERRING_PHYSICIAN_NAME, *b"PN"),
+            (tags::STUDY_ID, *b"SH"),
+            (tags::POSITION_REFERENCE_INDICATOR, *b"LO"),
+        ] {
+            dataset.empty_if_absent(tag, vr);
+        }
+        if let Some(uid) = &self.stack.frame_of_reference_uid {
+            dataset.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
+        }
+    }
+
+    fn put_series(&self, dataset: &mut DataSetWriter) {
+        let [date, time] = self.date_and_time();
+        let series = self.identity.series_instance_uid(self.kind_word);
+        let description = LongString::fitted(&format!(
+            "Automatic segmentation (AI): {}",
+            self.provenance.protocol_name
+        ));
+        dataset.text(tags::MODALITY, *b"CS", "SEG");
+        dataset.text(tags::SERIES_INSTANCE_UID, *b"UI", series.as_str());
+        dataset.text(tags::SERIES_NUMBER, *b"IS", &self.identity.series_number.to_string());
+        dataset.text(tags::SERIES_DESCRIPTION, *b"LO", description.as_str());
+        for tag in [tags::SERIES_DATE, tags::CONTENT_DATE, tags::INSTANCE_CREATION_DATE] {
+            dataset.text(tag, *b"DA", &date);
+        }
+        for tag in [tags::SERIES_TIME, tags::CONTENT_TIME, tags::INSTANCE_CREATION_TIME] {
+            dataset.text(tag, *b"TM", &time);
+        }
+    }
+
+    fn put_equipment(&self, dataset: &mut DataSetWriter) {
+        let provenance = self.provenance;
+        let serial = LongString::fitted(&provenance.device_serial_number);
+        let versions = [
+            format!("{MANUFACTURER} {}", provenance.software_version),
+            format!("{} {}", provenance.model_name, provenance.model_version),
+            provenance.pack_digest.clone(),
+        ]
+        .map(|text| LongString::fitted(&text));
+        let versions = versions.each_ref().map(LongString::as_str);
+        let write_device = |w: &mut ElementWriter| {
+            w.text(tags::DEVICE_SERIAL_NUMBER, *b"LO", serial.as_str());
+            w.texts(tags::SOFTWARE_VERSIONS, *b"LO", &versions);
+        };
+        dataset.text(tags::MANUFACTURER, *b"LO", MANUFACTURER);
+        dataset.text(tags::MANUFACTURER_MODEL_NAME, *b"LO", MANUFACTURER);
+        dataset.text(tags::DEVICE_SERIAL_NUMBER, *b"LO", serial.as_str());
+        dataset.put(|w| w.texts(tags::SOFTWARE_VERSIONS, *b"LO", &versions));
+        let [date, time] = self.date_and_time();
+        let description = printable(&format!(
+            "Segmented by protocol {} revision {}. {}",
+            provenance.protocol_name, provenance.protocol_revision, provenance.notice
+        ));
+        dataset.put(|w| {
+            w.sequence(tags::CONTRIBUTING_EQUIPMENT_SEQUENCE, |w| {
+                write_items(&self.source.contributing_equipment, w);
+                w.item(|w| {
+                    w.text(tags::MANUFACTURER, *b"LO", MANUFACTURER);
+                    w.text(tags::MANUFACTURER_MODEL_NAME, *b"LO", MANUFACTURER);
+                    write_device(w);
+                    w.text(tags::CONTRIBUTION_DATE_TIME, *b"DT", &format!("{date}{time}"));
+                    w.text(tags::CONTRIBUTION_DESCRIPTION, *b"ST", truncated(&description, 1024));
+                    w.concept(
+                        tags::PURPOSE_OF_REFERENCE_CODE_SEQUENCE,
+                        &concept("109102", "DCM", "Processing Equipment"),
+                    );
+                });
+            });
+        });
+    }
+
+    fn put_image(&self, dataset: &mut DataSetWriter) {
+        let [_, rows, columns] = self.stack.geometry.shape();
+        let instance = self.identity.sop_instance_uid(self.kind_word);
+        dataset.text(tags::SOP_CLASS_UID, *b"UI", self.kind.sop_class_uid().as_str());
+        dataset.text(tags::SOP_INSTANCE_UID, *b"UI", instance.as_str());
+        dataset.text(tags::IMAGE_TYPE, *b"CS", "DERIVED\\PRIMARY");
+        dataset.text(tags::INSTANCE_NUMBER, *b"IS", "1");
+        dataset.text(tags::CONTENT_LABEL, *b"CS", "SEGMENTATION");
+        let description = LongString::fitted(&self.provenance.notice);
+        dataset.text(tags::CONTENT_DESCRIPTION, *b"LO", description.as_str());
+        dataset.text(tags::CONTENT_CREATOR_NAME, *b"PN", "prosector^automatic");
+        dataset.us(tags::SAMPLES_PER_PIXEL, 1);
+        dataset.text(tags::PHOTOMETRIC_INTERPRETATION, *b"CS", "MONOCHROME2");
+        dataset.text(tags::NUMBER_OF_FRAMES, *b"IS", &self.plan.frames.len().to_string());
+        dataset.us(tags::ROWS, rows as u16);
+        dataset.us(tags::COLUMNS, columns as u16);
+        dataset.us(tags::BITS_ALLOCATED, 1);
+        dataset.us(tags::BITS_STORED, 1);
+        dataset.us(tags::HIGH_BIT, 0);
+        dataset.us(tags::PIXEL_REPRESENTATION, 0);
+        dataset.text(tags::SEGMENTATION_TYPE, *b"CS", self.kind.as_str());
+        dataset.text(tags::SEGMENTS_OVERLAP, *b"CS", self.overlap.as_str());
+        self.put_lossy(dataset);
+    }
+
+    fn put_lossy(&self, dataset: &mut DataSetWriter) {
+        if !self.stack.lossy_image_compression {
+            dataset.text(tags::LOSSY_IMAGE_COMPRESSION, *b"CS", "00");
+            return;
+        }
+        for element in &self.source.lossy {
+            dataset.put(|w| element.write(w));
+        }
+        dataset.text(tags::LOSSY_IMAGE_COMPRESSION, *b"CS", "01");
+    }
+
+    fn put_references(&self, dataset: &mut DataSetWriter) {
+        let mut previous = None;
+        let instances: Vec<_> = self
+            .stack
+            .slices
+            .iter()
+            .filter(|slice| {
+                previous.replace(&slice.sop_instance_uid) != Some(&slice.sop_instance_uid)
+            })
+            .collect();
+        dataset.put(|w| {
+            w.sequence(tags::REFERENCED_SERIES_SEQUENCE, |w| {
+                w.item(|w| {
+                    w.sequence(tags::REFERENCED_INSTANCE_SEQUENCE, |w| {
+                        for instance in instances {
+                            w.item(|w| {
+                                let class = instance.sop_class_uid.as_str();
+                                let uid = instance.sop_instance_uid.as_str();
+                                w.text(tags::REFERENCED_SOP_CLASS_UID, *b"UI", class);
+                                w.text(tags::REFERENCED_SOP_INSTANCE_UID, *b"UI", uid);
+                            });
+                        }
+                    });
+                    let series = self.stack.series_instance_uid.as_str();
+                    w.text(tags::SERIES_INSTANCE_UID, *b"UI", series);
+                });
+            });
+        });
+    }
+
+    fn put_dimensions(&self, dataset: &mut DataSetWriter) {
+        let organization = self.identity.dimension_organization_uid(self.kind_word);
+        dataset.put(|w| {
+            w.sequence(tags::DIMENSION_ORGANIZATION_SEQUENCE, |w| {
+                w.item(|w| w.text(tags::DIMENSION_ORGANIZATION_UID, *b"UI", &organization));
+            });
+        });
+        let indices = [
+            (
+                tags::REFERENCED_SEGMENT_NUMBER,
+                tags::SEGMENT_IDENTIFICATION_SEQUENCE,
+                "Segment Number",
+            ),
+            (tags::IMAGE_POSITION_PATIENT, tags::PLANE_POSITION_SEQUENCE, "Image Position Patient"),
+        ];
+        dataset.put(|w| {
+            w.sequence(tags::DIMENSION_INDEX_SEQUENCE, |w| {
+                for (index, group, label) in indices {
+                    w.item(|w| {
+                        w.text(tags::DIMENSION_ORGANIZATION_UID, *b"UI", &organization);
+                        w.at(tags::DIMENSION_INDEX_POINTER, index);
+                        w.at(tags::FUNCTIONAL_GROUP_POINTER, group);
+                        w.text(tags::DIMENSION_DESCRIPTION_LABEL, *b"LO", label);
+                    });
+                }
+            });
+        });
+    }
+
+    fn write_segment(&self, number: u16, segment: &SegmentInput<'_>, writer: &mut ElementWriter) {
+        let description = segment.description;
+        let concept = &description.concept;
+        let provenance = self.provenance;
+        let algorithm = LongString::fitted(&format!("{MANUFACTURER} {}", provenance.model_name));
+        if let Some(region) = &concept.anatomic_region {
+            writer.sequence(tags::ANATOMIC_REGION_SEQUENCE, |w| {
+                w.item(|w| {
+                    w.concept_attributes(region);
+                    if let Some(modifier) = &concept.anatomic_region_modifier {
+                        w.concept(tags::ANATOMIC_REGION_MODIFIER_SEQUENCE, modifier);
+                    }
+                });
+            });
+        }
+        writer.concept(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, &concept.property_category);
+        writer.us(tags::SEGMENT_NUMBER, &[number]);
+        writer.text(tags::SEGMENT_LABEL, *b"LO", description.label.as_str());
+        writer.sequence(tags::SEGMENTATION_ALGORITHM_IDENTIFICATION_SEQUENCE, |w| {
+            w.item(|w| self.write_algorithm(&description.prompt, algorithm.as_str(), w));
+        });
+        writer.text(tags::SEGMENT_ALGORITHM_TYPE, *b"CS", "AUTOMATIC");
+        writer.text(tags::SEGMENT_ALGORITHM_NAME, *b"LO", algorithm.as_str());
+        let color = recommended_display_cielab(description.rgb);
+        writer.us(tags::RECOMMENDED_DISPLAY_CIE_LAB_VALUE, &color);
+        writer.sequence(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, |w| {
+            w.item(|w| {
+                w.concept_attributes(&concept.property_type);
+                if let Some(modifier) = &concept.property_type_modifier {
+                    w.concept(tags::SEGMENTED_PROPERTY_TYPE_MODIFIER_CODE_SEQUENCE, modifier);
+                }
+            });
+        });
+        let tracking = self.identity.tracking_uid(&description.prompt);
+        writer.text(tags::TRACKING_ID, *b"UT", description.label.as_str());
+        writer.text(tags::TRACKING_UID, *b"UI", &tracking);
+    }
+
+    fn write_algorithm(&self, prompt: &str, name: &str, writer: &mut ElementWriter) {
+        let provenance = self.provenance;
+        let version = LongString::fitted(&provenance.model_version);
+        let parameters = printable(&format!(
+            "prompt={prompt}; modality={}; pack=sha256:{}; protocol={}; revision={}; software={} {}",
+            self.stack.modality,
+            provenance.pack_digest,
+            provenance.protocol_name,
+            provenance.protocol_revision,
+            MANUFACTURER,
+            provenance.software_version,
+        ));
+        writer.text(tags::ALGORITHM_SOURCE, *b"LO", MANUFACTURER);
+        writer.concept(
+            tags::ALGORITHM_FAMILY_CODE_SEQUENCE,
+            &concept("123110", "DCM", "Artificial Intelligence"),
+        );
+        writer.text(tags::ALGORITHM_VERSION, *b"LO", version.as_str());
+        writer.text(tags::ALGORITHM_PARAMETERS, *b"LT", truncated(&parameters, MAX_LONG_TEXT));
+        writer.text(tags::ALGORITHM_NAME, *b"LO", name);
+    }
+}
+
+/// The first `max` bytes of ASCII text.
+fn truncated(text: &str, max: usize) -> &str {
+    &text[..text.len().min(max)]
+}
+
+/// A Timezone Offset From UTC: sign, hours, minutes (PS3.3 C.12.1.1).
+fn parse_offset(text: &str) -> Option<UtcOffset> {
+    let text = text.trim();
+    let sign = match text.get(..1)? {
+        "+" => 1,
+        "-" => -1,
+        _ => return None,
+    };
+    let hours: i8 = text.get(1..3)?.parse().ok()?;
+    let minutes: i8 = text.get(3..5)?.parse().ok()?;
+    UtcOffset::from_hms(sign * hours, sign * minutes, 0).ok()
+}
+
+/// The masks of segments.
+pub(crate) fn masks<'a>(segments: &[SegmentInput<'a>]) -> Vec<&'a Mask> {
+    segments.iter().map(|segment| segment.mask).collect()
+}

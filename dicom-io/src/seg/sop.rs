@@ -1,0 +1,256 @@
+//! Builds a segmentation object from masks.
+
+use dicom::dictionary_std::tags;
+use dicom_types::{SeriesInstanceUid, SopInstanceUid};
+
+use super::content::{SegProvenance, SegmentInput};
+use super::enums::SegmentationType;
+use super::frames::{FramePlan, write_functional_groups};
+use super::identity::SegIdentity;
+use super::modules::{Parts, masks};
+use super::pixels::{FramePacker, segments_overlap};
+use super::source_attributes::{ReadSourceAttributesError, SourceAttributes};
+use super::writer::{ElementWriter, Vr};
+use crate::part10::FileMeta;
+use crate::series::Stack;
+
+/// Longest value of a defined length (PS3.5 7.1.1), one less than the mark of an undefined length, and even.
+const MAX_PIXEL_BYTES: u64 = 0xFFFF_FFFE;
+
+/// Explicit VR Little Endian.
+const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
+
+/// Word that goes into the UIDs of binary segmentations.
+const BINARY: &str = "seg";
+
+/// Why no segmentation can be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildSegError {
+    /// Without a frame of reference nothing says where a mask lies in the patient.
+    #[error("source series {series} has no frame of reference")]
+    NoFrameOfReference {
+        /// The series.
+        series: SeriesInstanceUid,
+    },
+    /// A mask is on another grid than the stack.
+    #[error("mask of segment {index} has shape {found:?}, the source has {expected:?}")]
+    Shape {
+        /// Index of the segment.
+        index: usize,
+        /// Shape of the source's grid, `[slice, row, column]`.
+        expected: [usize; 3],
+        /// Shape of the mask.
+        found: [usize; 3],
+    },
+    /// More slices, rows, columns or segments than the object can number.
+    #[error("{what}: {found}, at most {max} can be written")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much there is.
+        found: usize,
+        /// How much can be written.
+        max: usize,
+    },
+    /// The pixel data does not fit one object.
+    #[error("{frames} frames take {bytes} bytes of pixel data, one object holds {MAX_PIXEL_BYTES}")]
+    TooLarge {
+        /// Frames that hold any voxel.
+        frames: usize,
+        /// Bytes that they take.
+        bytes: u64,
+    },
+    /// The source instance cannot be read for what the result copies from it.
+    #[error("cannot copy from instance {instance}")]
+    Source {
+        /// The instance.
+        instance: SopInstanceUid,
+        /// Why not.
+        source: ReadSourceAttributesError,
+    },
+    /// The file of a source instance holds another instance or study than the stack says.
+    #[error("file of instance {instance} holds something else")]
+    SourceChanged {
+        /// The instance that was expected.
+        instance: SopInstanceUid,
+    },
+}
+
+/// What became of the masks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SegmentationOutcome {
+    /// An object with a segment for every mask that has voxels.
+    Object(Segmentation),
+    /// No mask has a voxel: there is nothing to write, since an object needs a frame.
+    AllEmpty,
+}
+
+/// A segmentation object.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Segmentation {
+    /// Part 10 file in Explicit VR Little Endian.
+    pub bytes: Vec<u8>,
+    /// Its series.
+    pub series_instance_uid: SeriesInstanceUid,
+    /// Its identity.
+    pub sop_instance_uid: SopInstanceUid,
+    /// Indices of the inputs that became segments; Segment Number is the place in this list, from 1.
+    pub written: Vec<usize>,
+    /// Indices of the inputs without a voxel, which were left out.
+    pub empty: Vec<usize>,
+    /// Number of frames.
+    pub frames: usize,
+}
+
+impl std::fmt::Debug for Segmentation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segmentation")
+            .field("bytes", &self.bytes.len())
+            .field("series_instance_uid", &self.series_instance_uid)
+            .field("sop_instance_uid", &self.sop_instance_uid)
+            .field("written", &self.written)
+            .field("empty", &self.empty)
+            .field("frames", &self.frames)
+            .finish()
+    }
+}
+
+/// Builds a binary segmentation of `stack` with a segment for every input that has voxels, in their order.
+///
+/// Patient, study and frame of reference are the source's; text is copied as bytes together with the character set.
+/// Frames are in the grid, the order and the decimal strings of the source: a gantry tilt stays in the positions. The
+/// same inputs give the same bytes. Memory is the object itself and one frame.
+///
+/// # Errors
+/// [`BuildSegError`]
+///
+/// # Panics
+/// Never: the UIDs that it parses are constants.
+pub fn build(
+    stack: &Stack,
+    segments: &[SegmentInput<'_>],
+    identity: &SegIdentity,
+    provenance: &SegProvenance,
+) -> Result<SegmentationOutcome, BuildSegError> {
+    refuse_what_cannot_be_written(stack, segments)?;
+    let (written, empty): (Vec<usize>, Vec<usize>) =
+        (0..segments.len()).partition(|&index| segments[index].mask.count() > 0);
+    if written.is_empty() {
+        return Ok(SegmentationOutcome::AllEmpty);
+    }
+    let kept: Vec<_> = written.iter().map(|&index| segments[index]).collect();
+    let masks = masks(&kept);
+    let [slices, rows, columns] = stack.geometry.shape();
+    let plan = FramePlan::new(&masks, slices);
+    let pixel_bytes = pixel_bytes(plan.frames.len(), rows * columns)?;
+
+    let source = read_source(stack)?;
+    let parts = Parts {
+        stack,
+        source: &source,
+        segments: &kept,
+        identity,
+        provenance,
+        plan: &plan,
+        overlap: segments_overlap(&masks),
+        kind: SegmentationType::Binary,
+        kind_word: BINARY,
+    };
+    let sop_instance_uid = identity.sop_instance_uid(BINARY);
+    let modules = parts.write_modules();
+    let mut groups = ElementWriter::new();
+    write_functional_groups(stack, &plan, &mut groups);
+    groups.header(tags::PIXEL_DATA, Vr(*b"OB"), pixel_bytes);
+    let groups = groups.into_bytes();
+
+    let meta = FileMeta {
+        sop_class_uid: SegmentationType::Binary.sop_class_uid(),
+        sop_instance_uid: sop_instance_uid.clone(),
+        transfer_syntax_uid: EXPLICIT_LITTLE.parse().expect("a constant UID is well formed"),
+        source_ae_title: None,
+    };
+    let mut bytes = meta.encode();
+    let total = bytes.len() + modules.len() + groups.len() + pixel_bytes as usize;
+    bytes.reserve_exact(total - bytes.len());
+    bytes.extend_from_slice(&modules);
+    bytes.extend_from_slice(&groups);
+    let mut packer = FramePacker::new(rows, columns);
+    for frame in &plan.frames {
+        bytes.extend_from_slice(packer.pack(masks[frame.segment], frame.slice));
+    }
+    bytes.extend(packer.finish());
+    bytes.resize(total, 0);
+    Ok(SegmentationOutcome::Object(Segmentation {
+        bytes,
+        series_instance_uid: identity.series_instance_uid(BINARY),
+        sop_instance_uid,
+        written,
+        empty,
+        frames: plan.frames.len(),
+    }))
+}
+
+fn refuse_what_cannot_be_written(
+    stack: &Stack,
+    segments: &[SegmentInput<'_>],
+) -> Result<(), BuildSegError> {
+    if stack.frame_of_reference_uid.is_none() {
+        let series = stack.series_instance_uid.clone();
+        return Err(BuildSegError::NoFrameOfReference { series });
+    }
+    let expected = stack.geometry.shape();
+    for (index, segment) in segments.iter().enumerate() {
+        let found = segment.mask.shape();
+        if found != expected {
+            return Err(BuildSegError::Shape { index, expected, found });
+        }
+    }
+    let max = usize::from(u16::MAX);
+    for (what, found) in
+        [("rows", expected[1]), ("columns", expected[2]), ("segments", segments.len())]
+    {
+        if found > max {
+            return Err(BuildSegError::TooMany { what, found, max });
+        }
+    }
+    Ok(())
+}
+
+/// Even number of bytes that `frames` frames of `frame_bits` bits take.
+fn pixel_bytes(frames: usize, frame_bits: usize) -> Result<u32, BuildSegError> {
+    let bytes = (frames as u64 * frame_bits as u64).div_ceil(16) * 2;
+    if bytes >= MAX_PIXEL_BYTES {
+        return Err(BuildSegError::TooLarge { frames, bytes });
+    }
+    Ok(bytes as u32)
+}
+
+fn read_source(stack: &Stack) -> Result<SourceAttributes, BuildSegError> {
+    let first = &stack.slices[0];
+    let attributes = SourceAttributes::read(&first.path).map_err(|source| {
+        BuildSegError::Source { instance: first.sop_instance_uid.clone(), source }
+    })?;
+    let is_expected = attributes.sop_instance_uid.as_deref()
+        == Some(first.sop_instance_uid.as_str())
+        && attributes.study_instance_uid.as_deref() == Some(stack.study_instance_uid.as_str());
+    if !is_expected {
+        return Err(BuildSegError::SourceChanged { instance: first.sop_instance_uid.clone() });
+    }
+    Ok(attributes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixel_data_is_even_and_fits_its_length() {
+        assert_eq!(pixel_bytes(3, 23 * 38).unwrap(), 328);
+        assert_eq!(pixel_bytes(1, 1).unwrap(), 2);
+        assert!(matches!(
+            pixel_bytes(131_072, 512 * 512),
+            Err(BuildSegError::TooLarge { bytes: 4_294_967_296, .. })
+        ));
+        assert!(pixel_bytes(131_071, 512 * 512).is_ok());
+    }
+}
