@@ -1,1 +1,43 @@
-//! Skeleton.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod audit;
+mod delivery;
+mod digest;
+mod ids;
+mod intake;
+mod job;
+mod outbox;
+mod provenance;
+mod spool;
+mod store;
+mod words;
+
+pub use audit::EventFilter;
+pub use delivery::{
+    AfterDeliveryFailure, DeliveryError, DeliveryFailure, DeliveryId, DeliveryState,
+    DueDestination, LeasedDelivery, ParseDeliveryStateError,
+};
+pub use digest::{ParseDigestError, Sha256Digest};
+pub use intake::{
+    AssociationEnd, AssociationId, AssociationOutcome, InstanceOutcome, Intake, IntakeCommitter,
+    IntakeError, IntakeLimits, NewAssociation, NewInstance, ParseAssociationOutcomeError,
+    PatientIdentity,
+};
+pub use job::{
+    AfterFailure, AttemptLimit, Decision, DecisionOutcome, Failure, JobFailure, JobId, JobInputs,
+    JobOutcome, JobState, Lapsed, LeaseError, LeasedJob, NewDelivery, NewJob, NewResult, NextJob,
+    OperatorError, ParseDecisionOutcomeError, ParseJobStateError, ParsePriorityError,
+    ParseResultFormError, Priority, ProtocolRevision, ResultForm, Retried, SettleCandidate,
+    SettleError, SettlePolicy, Settled, TargetMeasurement,
+};
+pub use outbox::OutboxEntry;
+pub use provenance::{
+    Event, EventKind, LedgerDefect, LedgerRoot, LedgerVerdict, ParseEventKindError,
+    ParseReasonCodeError, ReasonCode, RecordedEvent,
+};
+pub use spool::{
+    FinishedFile, ParseSpoolKeyError, ReconcileError, Reconciled, Space, Spool, SpoolError,
+    SpoolKey, SpoolOptions, SpoolWriter,
+};
+pub use store::{DatabaseError, SchemaError, Store};

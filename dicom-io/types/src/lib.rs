@@ -5,6 +5,7 @@ mod ae_title;
 mod geometry;
 mod mask;
 mod modality;
+mod phi;
 mod uid;
 mod volume;
 
@@ -12,6 +13,7 @@ pub use ae_title::{AeTitle, ParseAeTitleError};
 pub use geometry::{GeometryError, GridGeometry};
 pub use mask::{Mask, MaskBox, MaskError};
 pub use modality::{Modality, ParseModalityError};
+pub use phi::Phi;
 pub use uid::{
     FrameOfReferenceUid, ParseUidError, SeriesInstanceUid, SopClassUid, SopInstanceUid,
     StudyInstanceUid, TransferSyntaxUid,

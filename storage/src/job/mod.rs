@@ -1,0 +1,28 @@
+//! Jobs: one protocol on one series each.
+//!
+//! Owns a job's identity, its states and every transition between them. A transition is a guarded update: it happens
+//! only where the row still has the state and the lease that its caller believes in.
+
+mod id;
+mod lease;
+mod operator;
+mod outcome;
+mod settle;
+mod state;
+
+pub use id::{JobId, JobInputs};
+pub use lease::{Lapsed, LeasedJob, NextJob};
+pub use operator::{OperatorError, Retried};
+pub use outcome::{
+    AfterFailure, AttemptLimit, Failure, JobFailure, JobOutcome, LeaseError, NewDelivery,
+    NewResult, TargetMeasurement,
+};
+pub use settle::{
+    Decision, DecisionOutcome, NewJob, ParseDecisionOutcomeError, ProtocolRevision,
+    SettleCandidate, SettleError, SettlePolicy, Settled,
+};
+pub use state::{
+    JobState, ParseJobStateError, ParsePriorityError, ParseResultFormError, Priority, ResultForm,
+};
+
+pub(crate) use outcome::cancel_deliveries;

@@ -1,0 +1,139 @@
+//! The hash chain: how an entry is turned into bytes and sealed.
+//!
+//! The sealed bytes of an entry are its columns in the order of the table, from `seq` to `detail`, each written as its
+//! length in decimal, a colon, its UTF-8 text and a comma; an absent value is a minus sign and a comma. The hash is
+//! SHA-256 over the 32 bytes of the previous entry's hash and these bytes. The first entry follows 32 zero bytes.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::digest::Sha256Digest;
+use crate::store::DatabaseError;
+use crate::store::instant::to_text;
+use crate::store::sql::{Row, Transaction, Value, places, values};
+
+use super::Event;
+
+/// Columns of `event`, and how many rows go into one insert.
+const WIDTH: usize = 14;
+const ROWS: usize = 100;
+
+/// The text columns of an entry, exactly as stored.
+pub(crate) struct Entry {
+    pub(crate) seq: i64,
+    pub(crate) recorded_at: OffsetDateTime,
+    /// From `kind` to `detail`, in the order of the table.
+    pub(crate) texts: [Option<String>; 10],
+}
+
+impl Entry {
+    pub(crate) fn read(row: &Row) -> Result<Self, DatabaseError> {
+        let id = |column| {
+            Ok::<_, DatabaseError>(row.get::<Option<uuid::Uuid>>(column)?.map(|id| id.to_string()))
+        };
+        Ok(Self {
+            seq: row.get("seq")?,
+            recorded_at: row.get("recorded_at")?,
+            texts: [
+                row.get("kind")?,
+                row.get("reason_code")?,
+                row.get("actor")?,
+                row.get("study_instance_uid")?,
+                row.get("series_instance_uid")?,
+                row.get("sop_instance_uid")?,
+                id("job_id")?,
+                id("association_id")?,
+                row.get("destination")?,
+                row.get("detail")?,
+            ],
+        })
+    }
+
+    fn new(seq: i64, recorded_at: OffsetDateTime, actor: &str, event: &Event) -> Self {
+        let texts = [
+            Some(event.kind.to_string()),
+            event.reason_code.as_ref().map(ToString::to_string),
+            Some(actor.to_owned()),
+            event.study_instance_uid.as_ref().map(ToString::to_string),
+            event.series_instance_uid.as_ref().map(ToString::to_string),
+            event.sop_instance_uid.as_ref().map(ToString::to_string),
+            event.job_id.map(|id| id.to_string()),
+            event.association_id.map(|id| id.to_string()),
+            event.destination.clone(),
+            Some(event.detail.to_string()),
+        ];
+        Self { seq, recorded_at, texts }
+    }
+
+    /// The hash that seals this entry behind the one with `previous` hash.
+    pub(crate) fn seal(&self, previous: &Sha256Digest) -> Sha256Digest {
+        let seq = Some(self.seq.to_string());
+        let recorded_at = Some(to_text(self.recorded_at));
+        let mut sealed = String::new();
+        for text in [&seq, &recorded_at].into_iter().chain(&self.texts) {
+            match text {
+                Some(text) => {
+                    let _ = write!(sealed, "{}:{text},", text.len());
+                }
+                None => sealed.push_str("-,"),
+            }
+        }
+        let mut hash = Sha256::new();
+        hash.update(previous.as_bytes());
+        hash.update(sealed.as_bytes());
+        Sha256Digest::from(<[u8; 32]>::from(hash.finalize()))
+    }
+}
+
+/// Appends `events` in their order, holding the ledger's head until the transaction ends.
+pub(crate) async fn append(
+    transaction: &mut Transaction,
+    actor: &str,
+    events: &[Event],
+) -> Result<(), DatabaseError> {
+    let head = transaction
+        .row(
+            crate::store::sql::Statement::Each {
+                postgres: "select seq, hash, recorded_at from ledger_head where head_id = 1 for update",
+                sqlite: "select seq, hash, recorded_at from ledger_head where head_id = 1",
+            },
+            values![],
+        )
+        .await?
+        .ok_or(DatabaseError::Shape { column: "head_id".to_owned() })?;
+    let mut seq: i64 = head.get("seq")?;
+    let mut hash: Sha256Digest = head.get("hash")?;
+    let recorded_at = transaction.now().max(head.get("recorded_at")?);
+
+    for events in events.chunks(ROWS) {
+        let mut bound = Vec::with_capacity(events.len() * WIDTH);
+        for event in events {
+            seq += 1;
+            let entry = Entry::new(seq, recorded_at, actor, event);
+            let previous_hash = hash;
+            hash = entry.seal(&previous_hash);
+            let [kind, reason, actor, study, series, instance, _, _, destination, detail] =
+                entry.texts;
+            bound.extend(values![seq, recorded_at, kind, reason, actor, study, series, instance]);
+            bound.push(Value::Uuid(event.job_id.map(Into::into)));
+            bound.push(Value::Uuid(event.association_id.map(Into::into)));
+            bound.extend(values![destination, detail, previous_hash, hash]);
+        }
+        let statement = format!(
+            "insert into event (seq, recorded_at, kind, reason_code, actor, study_instance_uid, \
+             series_instance_uid, sop_instance_uid, job_id, association_id, destination, detail, previous_hash, hash) \
+             values {}",
+            places(0, events.len(), WIDTH)
+        );
+        transaction.execute(statement, bound).await?;
+    }
+    transaction
+        .execute(
+            "update ledger_head set seq = $1, hash = $2, recorded_at = $3 where head_id = 1",
+            values![seq, hash, recorded_at],
+        )
+        .await?;
+    Ok(())
+}
