@@ -1,3 +1,4 @@
 //! From files to volumes.
 
 mod shared_material;
+mod third_party;
