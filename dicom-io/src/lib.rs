@@ -12,5 +12,6 @@ pub mod secondary_capture;
 pub mod seg;
 pub mod series;
 pub mod synthetic;
+mod upper_layer;
 
 pub use dictionary::{Attribute, ValueKind};

@@ -4,9 +4,14 @@
 //! Data is looked at, and nothing is encoded again. Success is answered after the sink says that the instance is
 //! durable.
 
+mod association;
+mod listener;
+mod negotiate;
 mod policy;
 mod receiver;
+mod store;
 
+pub use listener::serve;
 pub use policy::{
     AddressRange, Admission, AllowList, ParseAddressRangeError, RejectReason, ScpConfig, ScpLimits,
     ScpTimeouts,

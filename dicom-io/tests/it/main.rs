@@ -4,3 +4,7 @@
 
 mod header;
 mod series;
+mod hostile;
+mod peer;
+mod phantom;
+mod scp;

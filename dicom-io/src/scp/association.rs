@@ -1,0 +1,445 @@
+//! One association, from the connection to its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dicom_types::AeTitle;
+use dicom_ul::pdu::{AbortRQServiceProviderReason, Pdu};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::listener::Shared;
+use super::negotiate::{AcceptedContext, Negotiated, negotiate, rejection};
+use super::policy::RejectReason;
+use super::receiver::{
+    AssociationEnd, AssociationInfo, AssociationOutcome, InstanceReceiver, RejectedAssociation,
+};
+use super::store::StoreOperation;
+use crate::dimse::{CommandField, CommandSet, MAX_COMMAND_BYTES, Status, StoreStatus};
+use crate::upper_layer::{
+    AssociationRequest, Link, PDU_HEADER_BYTES, PDV_HEADER_BYTES, PduKind, WireError, data_values,
+    parse_request,
+};
+
+/// How long a peer may take to close after we said the last word (the ARTIM timer of PS3.8 9.1.5).
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Receive buffer of an association: two of the longest PDUs that most peers send.
+const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Serves one connection; returns when it is over.
+pub(super) async fn serve_connection<S, R>(stream: S, peer: SocketAddr, shared: Arc<Shared<R>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    R: InstanceReceiver,
+{
+    let started = Instant::now();
+    let mut link = Link::new(stream, shared.stop.clone());
+    let Some(request) = read_request(&mut link, &shared, started, peer).await else { return };
+    let slot = shared.take_slot(peer.ip());
+    let negotiated = match negotiate(&shared.config, &request, peer) {
+        Ok(_) if shared.is_draining() => Err(RejectReason::ShuttingDown),
+        Ok(negotiated) => slot.map(|slot| (negotiated, slot)),
+        Err(reason) => Err(reason),
+    };
+    let (negotiated, slot) = match negotiated {
+        Ok(accepted) => accepted,
+        Err(reason) => return reject(&mut link, &shared, &request, peer, reason).await,
+    };
+    let write_patience = shared.config.timeouts.write;
+    if link.send(&negotiated.answer, write_patience).await.is_err() {
+        tracing::info!(peer.addr = %peer, "peer left before its association was accepted");
+        return;
+    }
+
+    link.reserve(RECEIVE_BUFFER_BYTES);
+    let Negotiated { calling_ae_title, called_ae_title, contexts, .. } = negotiated;
+    let info =
+        Arc::new(AssociationInfo { id: Uuid::new_v4(), calling_ae_title, called_ae_title, peer });
+    let span = tracing::info_span!(
+        "association",
+        association.id = %info.id,
+        peer.ae_title = %info.calling_ae_title,
+        peer.addr = %info.peer,
+    );
+    async {
+        shared.receiver.association_accepted(&info).await;
+        let session = Session {
+            link,
+            shared: Arc::clone(&shared),
+            info: Arc::clone(&info),
+            contexts,
+            counts: Counts::default(),
+        };
+        let (end, counts) = session.run().await;
+        let outcome = AssociationOutcome {
+            end,
+            stored: counts.stored,
+            refused: counts.refused,
+            stored_bytes: counts.stored_bytes,
+            duration: started.elapsed(),
+        };
+        tracing::info!(
+            end = end.as_str(),
+            stored = outcome.stored,
+            refused = outcome.refused,
+            size_bytes = outcome.stored_bytes,
+            duration_ms = outcome.duration.as_millis() as u64,
+            "association ended"
+        );
+        shared.receiver.association_ended(&info, &outcome).await;
+    }
+    .instrument(span)
+    .await;
+    drop(slot);
+}
+
+async fn read_request<S, R>(
+    link: &mut Link<S>,
+    shared: &Shared<R>,
+    started: Instant,
+    peer: SocketAddr,
+) -> Option<AssociationRequest>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    R: InstanceReceiver,
+{
+    let patience = shared.config.timeouts.request;
+    let limit = shared.config.limits.max_request_bytes;
+    let deadline = started + patience;
+    // A connection that has not asked for anything yet ends as soon as the listener is to stop.
+    let pdu = tokio::select! {
+        biased;
+        () = shared.drain.cancelled() => return None,
+        pdu = link.next_pdu(limit, patience, deadline) => pdu,
+    };
+    match pdu {
+        Ok((PduKind::AssociateRequest, range)) => {
+            if let Ok(request) = parse_request(link.body(range)) {
+                return Some(request);
+            }
+            tracing::warn!(peer.addr = %peer, "malformed association request");
+            link.abort(AbortRQServiceProviderReason::InvalidPduParameter).await;
+        }
+        Ok((kind, _)) => {
+            tracing::warn!(peer.addr = %peer, pdu = ?kind, "no association was requested");
+            link.abort(AbortRQServiceProviderReason::UnexpectedPdu).await;
+        }
+        // Load balancers and port checks connect and leave.
+        Err(WireError::Closed | WireError::Io(_) | WireError::ShutDown) => {
+            tracing::debug!(peer.addr = %peer, "connection without association request");
+        }
+        Err(error) => {
+            tracing::warn!(peer.addr = %peer, error = %error, "no association request");
+            link.abort(abort_reason(&error)).await;
+        }
+    }
+    None
+}
+
+async fn reject<S, R>(
+    link: &mut Link<S>,
+    shared: &Shared<R>,
+    request: &AssociationRequest,
+    peer: SocketAddr,
+    reason: RejectReason,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    R: InstanceReceiver,
+{
+    let title = |text: &str| text.parse::<AeTitle>().ok();
+    let rejected = RejectedAssociation {
+        calling_ae_title: title(&request.calling_ae_title),
+        called_ae_title: title(&request.called_ae_title),
+        peer,
+        reason,
+    };
+    tracing::warn!(
+        peer.addr = %peer,
+        peer.ae_title = rejected.calling_ae_title.as_ref().map(tracing::field::display),
+        called.ae_title = rejected.called_ae_title.as_ref().map(tracing::field::display),
+        reason = reason.as_str(),
+        "association rejected"
+    );
+    shared.receiver.association_rejected(&rejected).await;
+    if link.send(&rejection(reason), shared.config.timeouts.write).await.is_ok() {
+        link.close(CLOSE_PATIENCE).await;
+    }
+}
+
+fn abort_reason(error: &WireError) -> AbortRQServiceProviderReason {
+    match error {
+        WireError::TooLong { .. } => AbortRQServiceProviderReason::InvalidPduParameter,
+        WireError::UnknownPdu => AbortRQServiceProviderReason::UnrecognizedPdu,
+        _ => AbortRQServiceProviderReason::ReasonNotSpecified,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    stored: u64,
+    refused: u64,
+    stored_bytes: u64,
+}
+
+/// An accepted association.
+struct Session<S, R: InstanceReceiver> {
+    link: Link<S>,
+    shared: Arc<Shared<R>>,
+    info: Arc<AssociationInfo>,
+    contexts: std::collections::BTreeMap<u8, AcceptedContext>,
+    counts: Counts,
+}
+
+/// Where in a message the association is.
+enum Phase<R: InstanceReceiver> {
+    BetweenMessages,
+    Command { context_id: u8, bytes: Vec<u8> },
+    Dataset { context_id: u8, command: CommandSet, operation: Operation<R> },
+}
+
+/// What a data set is for.
+enum Operation<R: InstanceReceiver> {
+    Store(Box<StoreOperation<R>>),
+    /// An operation that is not offered: the data set is read past, then the status is answered.
+    Unsupported,
+}
+
+/// Why an association ends, and the abort that tells the peer, if it is told.
+struct Ending {
+    end: AssociationEnd,
+    abort: Option<AbortRQServiceProviderReason>,
+}
+
+impl Ending {
+    fn protocol_error(reason: AbortRQServiceProviderReason) -> Self {
+        Self { end: AssociationEnd::ProtocolError, abort: Some(reason) }
+    }
+}
+
+impl From<WireError> for Ending {
+    fn from(error: WireError) -> Self {
+        let end = match error {
+            WireError::Io(_) | WireError::Closed => AssociationEnd::ConnectionLost,
+            WireError::TimedOut => AssociationEnd::TimedOut,
+            WireError::ShutDown => AssociationEnd::ShutDown,
+            WireError::TooLong { .. } | WireError::UnknownPdu => AssociationEnd::ProtocolError,
+        };
+        let abort = (end != AssociationEnd::ConnectionLost).then(|| abort_reason(&error));
+        if end != AssociationEnd::ShutDown {
+            tracing::warn!(error = %error, "association fails");
+        }
+        Self { end, abort }
+    }
+}
+
+impl<S, R> Session<S, R>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    R: InstanceReceiver,
+{
+    async fn run(mut self) -> (AssociationEnd, Counts) {
+        let Ending { end, abort } = self.serve_messages().await;
+        match abort {
+            Some(reason) => self.link.abort(reason).await,
+            None if end == AssociationEnd::Released => self.link.close(CLOSE_PATIENCE).await,
+            None => {}
+        }
+        (end, self.counts)
+    }
+
+    async fn serve_messages(&mut self) -> Ending {
+        let shared = Arc::clone(&self.shared);
+        let timeouts = shared.config.timeouts;
+        let max_pdu_bytes = shared.config.limits.max_pdu_bytes;
+        let mut phase = Phase::BetweenMessages;
+        let mut deadline = Instant::now() + timeouts.idle;
+        loop {
+            let is_between_messages = matches!(phase, Phase::BetweenMessages);
+            let silence = if is_between_messages { timeouts.idle } else { timeouts.stall };
+            let pdu = self.link.next_pdu(max_pdu_bytes, silence, deadline).await;
+            let (kind, range) = match pdu {
+                Ok(pdu) => pdu,
+                Err(error) => return error.into(),
+            };
+            match kind {
+                PduKind::Data => {}
+                PduKind::ReleaseRequest if is_between_messages => {
+                    return match self.link.send(&Pdu::ReleaseRP, timeouts.write).await {
+                        Ok(()) => Ending { end: AssociationEnd::Released, abort: None },
+                        Err(error) => error.into(),
+                    };
+                }
+                PduKind::Abort => {
+                    return Ending { end: AssociationEnd::AbortedByPeer, abort: None };
+                }
+                _ => {
+                    tracing::warn!(pdu = ?kind, "unexpected PDU");
+                    return Ending::protocol_error(AbortRQServiceProviderReason::UnexpectedPdu);
+                }
+            }
+            if is_between_messages {
+                deadline = Instant::now() + timeouts.message;
+            }
+            phase = match self.take_data(range, phase).await {
+                Ok(phase) => phase,
+                Err(ending) => return ending,
+            };
+            if matches!(phase, Phase::BetweenMessages) {
+                deadline = Instant::now() + timeouts.idle;
+            }
+        }
+    }
+
+    /// Takes the data values of one P-DATA-TF PDU.
+    async fn take_data(
+        &mut self,
+        range: std::ops::Range<usize>,
+        mut phase: Phase<R>,
+    ) -> Result<Phase<R>, Ending> {
+        let invalid = || {
+            tracing::warn!("malformed or misplaced data value");
+            Ending::protocol_error(AbortRQServiceProviderReason::InvalidPduParameter)
+        };
+        let mut position = 0;
+        loop {
+            // The values are walked by offset, since answering one needs the link that holds the others.
+            let body = &self.link.body(range.clone())[position..];
+            let Some(value) = data_values(body).next() else { return Ok(phase) };
+            let value = value.map_err(|_| invalid())?;
+            position += PDV_HEADER_BYTES + value.fragment.len();
+            match &mut phase {
+                Phase::BetweenMessages | Phase::Command { .. } if !value.is_command => {
+                    return Err(invalid());
+                }
+                Phase::BetweenMessages => {
+                    if !self.contexts.contains_key(&value.context_id)
+                        || value.fragment.len() > MAX_COMMAND_BYTES
+                    {
+                        return Err(invalid());
+                    }
+                    let (context_id, is_last) = (value.context_id, value.is_last);
+                    phase = Phase::Command { context_id, bytes: value.fragment.to_vec() };
+                    if is_last {
+                        phase = self.end_command(phase).await?;
+                    }
+                }
+                Phase::Command { context_id, bytes } => {
+                    let is_too_long = bytes.len() + value.fragment.len() > MAX_COMMAND_BYTES;
+                    if *context_id != value.context_id || is_too_long {
+                        return Err(invalid());
+                    }
+                    bytes.extend_from_slice(value.fragment);
+                    if value.is_last {
+                        phase = self.end_command(phase).await?;
+                    }
+                }
+                Phase::Dataset { context_id, operation, .. } => {
+                    if *context_id != value.context_id || value.is_command {
+                        return Err(invalid());
+                    }
+                    let is_last = value.is_last;
+                    if let Operation::Store(operation) = operation {
+                        operation.push(value.fragment).await;
+                    }
+                    if is_last {
+                        phase = self.end_dataset(phase).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn end_command(&mut self, phase: Phase<R>) -> Result<Phase<R>, Ending> {
+        let Phase::Command { context_id, bytes } = phase else { return Ok(phase) };
+        let command = CommandSet::decode(&bytes).map_err(|error| {
+            tracing::warn!(error = %error, "command set cannot be read");
+            Ending::protocol_error(AbortRQServiceProviderReason::InvalidPduParameter)
+        })?;
+        let field = command.field();
+        let context = self.contexts.get(&context_id);
+        let operation = match (field, context) {
+            (CommandField::C_STORE_RQ, Some(AcceptedContext::Storage { .. }))
+                if !command.has_dataset() =>
+            {
+                return Err(Ending::protocol_error(
+                    AbortRQServiceProviderReason::InvalidPduParameter,
+                ));
+            }
+            (
+                CommandField::C_STORE_RQ,
+                Some(AcceptedContext::Storage { sop_class_uid, transfer_syntax_uid }),
+            ) => {
+                let operation = StoreOperation::begin(
+                    Arc::clone(&self.shared.receiver),
+                    &self.shared.config,
+                    Arc::clone(&self.info),
+                    &command,
+                    (sop_class_uid, transfer_syntax_uid),
+                )
+                .await;
+                Operation::Store(Box::new(operation))
+            }
+            _ => Operation::Unsupported,
+        };
+        if command.has_dataset() {
+            return Ok(Phase::Dataset { context_id, command, operation });
+        }
+        let response = match field {
+            CommandField::C_ECHO_RQ => Some(command.response(Status::SUCCESS)),
+            // Nothing runs that could be cancelled, and a response to nothing is nobody's business.
+            CommandField::C_CANCEL_RQ => None,
+            field if field.is_response() => None,
+            _ => Some(command.response(Status::UNRECOGNIZED_OPERATION)),
+        };
+        if let Some(response) = response {
+            self.respond(context_id, &response).await?;
+        }
+        Ok(Phase::BetweenMessages)
+    }
+
+    async fn end_dataset(&mut self, phase: Phase<R>) -> Result<Phase<R>, Ending> {
+        let Phase::Dataset { context_id, command, operation } = phase else { return Ok(phase) };
+        let response = match operation {
+            Operation::Store(operation) => {
+                let sop_instance_uid = operation.sop_instance_uid().to_owned();
+                let result = operation.finish(&self.shared.config).await;
+                if result.status == StoreStatus::Success {
+                    self.counts.stored += 1;
+                    self.counts.stored_bytes += result.dataset_bytes;
+                    command.response(Status::SUCCESS)
+                } else {
+                    self.counts.refused += 1;
+                    tracing::warn!(
+                        instance.uid = sop_instance_uid,
+                        status = %result.status,
+                        reason = result.comment,
+                        "instance refused"
+                    );
+                    command.response(result.status.status()).with_error_comment(&result.comment)
+                }
+            }
+            Operation::Unsupported if command.field().is_response() => {
+                return Ok(Phase::BetweenMessages);
+            }
+            Operation::Unsupported => command.response(Status::UNRECOGNIZED_OPERATION),
+        };
+        self.respond(context_id, &response).await?;
+        Ok(Phase::BetweenMessages)
+    }
+
+    async fn respond(&mut self, context_id: u8, response: &CommandSet) -> Result<(), Ending> {
+        let command = response.encode();
+        let mut bytes = Vec::with_capacity(PDU_HEADER_BYTES + PDV_HEADER_BYTES + command.len());
+        bytes.extend_from_slice(&[4, 0]);
+        bytes.extend_from_slice(&((PDV_HEADER_BYTES + command.len()) as u32).to_be_bytes());
+        bytes.extend_from_slice(&((2 + command.len()) as u32).to_be_bytes());
+        bytes.extend_from_slice(&[context_id, 3]);
+        bytes.extend_from_slice(&command);
+        self.link.send_bytes(&bytes, self.shared.config.timeouts.write).await?;
+        Ok(())
+    }
+}

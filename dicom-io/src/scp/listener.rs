@@ -1,0 +1,157 @@
+//! Accepting connections, counting associations, and stopping in order.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::association::serve_connection;
+use super::policy::{RejectReason, ScpConfig};
+use super::receiver::InstanceReceiver;
+
+/// How long to wait after the system had no file descriptor or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long aborted associations get to end on top of a storage operation that is under way.
+const ABORT_GRACE: Duration = Duration::from_secs(3);
+
+/// What all associations of a listener share.
+#[derive(Debug)]
+pub(super) struct Shared<R> {
+    pub(super) config: ScpConfig,
+    pub(super) receiver: Arc<R>,
+    /// No new associations.
+    pub(super) drain: CancellationToken,
+    /// Abort the associations that still run.
+    pub(super) stop: CancellationToken,
+    associations: Mutex<Associations>,
+}
+
+#[derive(Debug, Default)]
+struct Associations {
+    total: usize,
+    per_peer: HashMap<IpAddr, usize>,
+}
+
+impl<R> Shared<R> {
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
+    }
+
+    /// Counts one association more, unless that would be too many.
+    pub(super) fn take_slot(self: &Arc<Self>, peer: IpAddr) -> Result<Slot<R>, RejectReason> {
+        let peer = peer.to_canonical();
+        let mut associations = self.associations.lock().unwrap_or_else(PoisonError::into_inner);
+        if associations.total >= self.config.limits.max_associations {
+            return Err(RejectReason::TooManyAssociations);
+        }
+        let of_peer = associations.per_peer.entry(peer).or_default();
+        if *of_peer >= self.config.limits.max_associations_per_peer {
+            return Err(RejectReason::TooManyAssociationsOfPeer);
+        }
+        *of_peer += 1;
+        associations.total += 1;
+        Ok(Slot { shared: Arc::clone(self), peer })
+    }
+}
+
+/// One counted association; dropping it makes room for another.
+#[derive(Debug)]
+pub(super) struct Slot<R> {
+    shared: Arc<Shared<R>>,
+    peer: IpAddr,
+}
+
+impl<R> Drop for Slot<R> {
+    fn drop(&mut self) {
+        let mut associations =
+            self.shared.associations.lock().unwrap_or_else(PoisonError::into_inner);
+        associations.total -= 1;
+        if let Some(of_peer) = associations.per_peer.get_mut(&self.peer) {
+            *of_peer -= 1;
+            if *of_peer == 0 {
+                associations.per_peer.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// Serves C-ECHO and C-STORE on `listener` until `cancel`, then drains.
+///
+/// Draining stops accepting, lets associations go on for the grace period, aborts the rest, and returns when the last
+/// has told its receiver that it ended. An instance that is being made durable is finished either way.
+///
+/// # Errors
+/// None at present: what goes wrong on one connection ends that connection. The type leaves room for a listener that
+/// can no longer accept at all.
+pub async fn serve<R: InstanceReceiver>(
+    listener: TcpListener,
+    config: ScpConfig,
+    receiver: Arc<R>,
+    cancel: CancellationToken,
+) -> io::Result<()> {
+    let shared = Arc::new(Shared {
+        config,
+        receiver,
+        drain: cancel.clone(),
+        stop: CancellationToken::new(),
+        associations: Mutex::default(),
+    });
+    let connections = Arc::new(Semaphore::new(shared.config.limits.max_connections));
+    let tasks = TaskTracker::new();
+    loop {
+        let permit = tokio::select! {
+            biased;
+            () = cancel.cancelled() => break,
+            permit = Arc::clone(&connections).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { break };
+        let accepted = tokio::select! {
+            biased;
+            () = cancel.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Without it, Nagle and delayed acknowledgements cost some 45 ms per instance.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(peer.addr = %peer, error = %error, "peer left at once");
+                    continue;
+                }
+                let shared = Arc::clone(&shared);
+                tasks.spawn(async move {
+                    serve_connection(stream, peer, shared).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot accept a connection");
+                tokio::select! {
+                    () = cancel.cancelled() => break,
+                    () = sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+    drop(listener);
+    tasks.close();
+    if timeout(shared.config.timeouts.grace, tasks.wait()).await.is_err() {
+        tracing::warn!(associations = tasks.len(), "grace period is over, aborting associations");
+        shared.stop.cancel();
+        let patience = shared.config.timeouts.storage + ABORT_GRACE;
+        if timeout(patience, tasks.wait()).await.is_err() {
+            tracing::error!(
+                associations = tasks.len(),
+                "associations that do not end are left behind"
+            );
+        }
+    }
+    Ok(())
+}
