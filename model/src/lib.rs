@@ -1,10 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod generated;
+mod net;
+mod ops;
 mod pack;
-pub mod phantom;
 
 pub use generated::{generated_input, generated_tensor, generated_values};
+pub use net::{
+    Convolution, GeneratedTensors, InferError, LoadNetworkError, MaskStrip, Network, TensorSource,
+    WindowFeatures,
+};
 pub use pack::{
     Architecture, Manifest, ManifestError, OpenPackError, Pack, PackDigest, PackWriter,
     Preprocessing, PromptModality, PromptTable, PromptTableError, Provenance, SourceFile, Text,

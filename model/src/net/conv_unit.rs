@@ -1,0 +1,182 @@
+//! Convolution, instance norm and activation, loaded and run as one unit.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    Convolution,
+    weights::{LoadNetworkError, TensorSource},
+};
+use crate::ops::cpu::{
+    Arena, DirectWeights, FeatureMap, Level, Moments, Shape, Source, StemWeights, TransposedWeights,
+};
+
+/// A conv unit. Its convolution's bias is not read: the norm takes it away again.
+#[derive(Debug)]
+pub(crate) struct ConvUnit {
+    kernel: Kernel,
+    norm: Norm,
+    step: usize,
+}
+
+#[derive(Debug)]
+enum Kernel {
+    Direct(DirectWeights),
+}
+
+/// Learned scale and shift of an instance norm.
+#[derive(Debug)]
+struct Norm {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// A unit's output while it is being written plane by plane.
+pub(crate) struct Unfinished<'a> {
+    unit: &'a ConvUnit,
+    map: FeatureMap,
+    moments: Moments,
+}
+
+impl Norm {
+    fn load(
+        weights: &dyn TensorSource,
+        name: &str,
+        channels: usize,
+    ) -> Result<Self, LoadNetworkError> {
+        let weight = weights.values(&format!("{name}.norm.weight"), &[channels])?;
+        let bias = weights.values(&format!("{name}.norm.bias"), &[channels])?;
+        Ok(Self { weight, bias })
+    }
+}
+
+impl ConvUnit {
+    /// Loads `{name}.conv` and `{name}.norm`; inputs are the channels of `sources` in turn.
+    pub(crate) fn load(
+        weights: &dyn TensorSource,
+        name: &str,
+        level: Level,
+        convolution: Convolution,
+        sources: &[usize],
+        outputs: usize,
+        step: usize,
+    ) -> Result<Self, LoadNetworkError> {
+        let shape = [outputs, sources.iter().sum(), 3, 3, 3];
+        let kernel = weights.values(&format!("{name}.conv.weight"), &shape)?;
+        let kernel = match convolution {
+            Convolution::Direct | Convolution::Winograd => {
+                Kernel::Direct(DirectWeights::pack(level, &kernel, outputs, sources, step))
+            }
+        };
+        Ok(Self { kernel, norm: Norm::load(weights, name, outputs)?, step })
+    }
+
+    /// The unit's output for one whole map.
+    pub(crate) fn apply(&self, level: Level, arena: &Arc<Arena>, input: &FeatureMap) -> FeatureMap {
+        let shape = input.shape.map(|length| length / self.step);
+        let mut output = self.begin(arena, shape);
+        output.convolve(level, arena, &[input.source()], 0..shape[0]);
+        output.finish()
+    }
+
+    /// An output that will be written in several steps.
+    pub(crate) fn begin(&self, arena: &Arc<Arena>, shape: Shape) -> Unfinished<'_> {
+        let map = FeatureMap::new(arena, shape, self.norm.weight.len());
+        let moments = Moments::empty(map.stride());
+        Unfinished { unit: self, map, moments }
+    }
+}
+
+impl Unfinished<'_> {
+    /// Writes output planes `planes`; steps must come in the order of planes.
+    pub(crate) fn convolve(
+        &mut self,
+        level: Level,
+        arena: &Arc<Arena>,
+        sources: &[Source<'_>],
+        planes: Range<usize>,
+    ) {
+        let plane = self.map.plane();
+        let target = &mut self.map.values[planes.start * plane..planes.end * plane];
+        let moments = match &self.unit.kernel {
+            Kernel::Direct(weights) => {
+                weights.apply(level, arena, sources, target, planes, self.map.shape)
+            }
+        };
+        self.moments.merge(&moments);
+    }
+
+    /// The map with its normalisation pending.
+    pub(crate) fn finish(mut self) -> FeatureMap {
+        let norm = &self.unit.norm;
+        self.map.pending = Some(self.moments.pending(&norm.weight, &norm.bias));
+        self.map
+    }
+}
+
+/// The first conv unit.
+#[derive(Debug)]
+pub(crate) struct Stem {
+    kernel: StemWeights,
+    norm: Norm,
+}
+
+impl Stem {
+    pub(crate) fn load(
+        weights: &dyn TensorSource,
+        name: &str,
+        level: Level,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self, LoadNetworkError> {
+        let shape = [outputs, inputs, 3, 3, 3];
+        let kernel = weights.values(&format!("{name}.conv.weight"), &shape)?;
+        let kernel = StemWeights::pack(level, &kernel, outputs, inputs);
+        Ok(Self { kernel, norm: Norm::load(weights, name, outputs)? })
+    }
+
+    pub(crate) fn apply(
+        &self,
+        level: Level,
+        arena: &Arc<Arena>,
+        window: &[f32],
+        shape: Shape,
+    ) -> FeatureMap {
+        let mut map = FeatureMap::new(arena, shape, self.norm.weight.len());
+        let moments = self.kernel.apply(level, arena, window, &mut map.values, shape);
+        map.pending = Some(moments.pending(&self.norm.weight, &self.norm.bias));
+        map
+    }
+}
+
+/// The transposed convolution in front of a decoder stage.
+#[derive(Debug)]
+pub(crate) struct Upsampling {
+    kernel: TransposedWeights,
+}
+
+impl Upsampling {
+    pub(crate) fn load(
+        weights: &dyn TensorSource,
+        name: &str,
+        level: Level,
+        inputs: usize,
+        outputs: usize,
+    ) -> Result<Self, LoadNetworkError> {
+        let shape = [inputs, outputs, 2, 2, 2];
+        let kernel = weights.values(&format!("{name}.weight"), &shape)?;
+        let bias = weights.values(&format!("{name}.bias"), &[outputs])?;
+        Ok(Self { kernel: TransposedWeights::pack(level, &kernel, &bias, inputs, outputs) })
+    }
+
+    /// Writes planes `planes` of the finer map.
+    pub(crate) fn apply(
+        &self,
+        level: Level,
+        arena: &Arc<Arena>,
+        source: &Source<'_>,
+        target: &mut [f32],
+        planes: Range<usize>,
+    ) {
+        self.kernel.apply(level, arena, source, target, planes);
+    }
+}
