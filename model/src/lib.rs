@@ -4,6 +4,7 @@ mod generated;
 mod net;
 mod ops;
 mod pack;
+pub mod phantom;
 
 pub use generated::{generated_input, generated_tensor, generated_values};
 pub use net::{
