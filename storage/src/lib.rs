@@ -13,7 +13,11 @@ mod spool;
 mod store;
 mod words;
 
-pub use audit::EventFilter;
+pub use audit::{
+    AuditFilter, Counts, Cursor, DecisionSummary, DeliveryCount, DeliverySummary, EventFilter,
+    JobCount, JobDetail, JobSummary, Listing, OpenDelivery, Page, ParseCursorError, Recognised,
+    ResultSummary, SeriesSummary, StoredInstance, StudyStory, StudySummary, Why, WhyEntry, WhyWhat,
+};
 pub use delivery::{
     AfterDeliveryFailure, DeliveryError, DeliveryFailure, DeliveryId, DeliveryState,
     DueDestination, LeasedDelivery, ParseDeliveryStateError,

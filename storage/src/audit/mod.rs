@@ -2,6 +2,16 @@
 //!
 //! Owns the reading side: lists with filters and paging, a job with its timeline, `why`, counts for metrics.
 
+mod counts;
 mod events;
+mod filter;
+mod jobs;
+mod studies;
+mod why;
 
+pub use counts::{Counts, DeliveryCount, JobCount};
 pub use events::EventFilter;
+pub use filter::{AuditFilter, Cursor, Listing, Page, ParseCursorError};
+pub use jobs::{DeliverySummary, JobDetail, JobSummary, ResultSummary};
+pub use studies::{DecisionSummary, SeriesSummary, StoredInstance, StudySummary};
+pub use why::{OpenDelivery, Recognised, StudyStory, Why, WhyEntry, WhyWhat};
