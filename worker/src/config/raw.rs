@@ -1,0 +1,240 @@
+//! The configuration as a person writes it: text and numbers, nothing checked but keys and kinds of values.
+
+use std::fmt;
+
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// All sections of a site file.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawConfig {
+    /// Who may send, and where to.
+    pub(crate) listener: RawListener,
+    /// Where rows are kept.
+    pub(crate) store: RawStore,
+    /// How workers hear of jobs.
+    pub(crate) queue: RawQueue,
+    /// Where received instances are kept.
+    pub(crate) spool: RawSpool,
+    /// The web page, REST, metrics and health.
+    pub(crate) api: RawApi,
+    /// When a series counts as complete.
+    pub(crate) completeness: RawCompleteness,
+    /// Model packs and how they run.
+    pub(crate) model: RawModel,
+    /// What is logged.
+    pub(crate) log: RawLog,
+    /// Where results go; default: the folder `var/results`, as long as no destination and no protocol is named.
+    #[serde(rename = "destination", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) destinations: Vec<RawDestination>,
+    /// What to segment in which series; default: CT and MR to the phantom pack, as long as none is named.
+    #[serde(rename = "protocol", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) protocols: Vec<RawProtocol>,
+}
+
+/// `[listener]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawListener {
+    /// Our AE title, up to 16 characters; default `PROSECTOR`.
+    pub(crate) ae_title: String,
+    /// Address and port; default `127.0.0.1:11112`, loopback alone.
+    pub(crate) bind: String,
+    /// AE titles that may call; default empty: any.
+    #[serde(deserialize_with = "words")]
+    pub(crate) calling_ae_titles: Vec<String>,
+    /// AE titles that we answer to beside `ae_title`; default `*`: any.
+    #[serde(deserialize_with = "words")]
+    pub(crate) called_ae_titles: Vec<String>,
+    /// Associations open at the same time; default 32.
+    pub(crate) max_associations: Option<u32>,
+    /// Largest PDU that we accept; default `128 KiB`.
+    pub(crate) max_pdu: String,
+    /// Largest instance that we accept; default `4 GiB`.
+    pub(crate) max_instance: String,
+    /// Longest wait for A-ASSOCIATE-RQ and for the end of a release; default `10s`.
+    pub(crate) negotiation_timeout: String,
+    /// Longest silence of a peer within an association; default `60s`.
+    pub(crate) idle_timeout: String,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawStore {
+    /// `sqlite://PATH` or `postgres://…`; default `sqlite://var/prosector.db`. A password may come from the
+    /// environment alone.
+    pub(crate) url: String,
+    /// File that holds the URL, for URLs with a password; replaces `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url_file: Option<String>,
+}
+
+/// `[queue]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawQueue {
+    /// `embedded:`, `amqp://…` or `amqps://…`; default `embedded:`. A password may come from the environment alone.
+    pub(crate) url: String,
+    /// File that holds the URL, for URLs with a password; replaces `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url_file: Option<String>,
+}
+
+/// `[spool]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawSpool {
+    /// `file://PATH`; default `file://var/spool`.
+    pub(crate) url: String,
+    /// Space to leave free on the file system: below it, instances are refused; default `1 GiB`.
+    pub(crate) reserve: String,
+}
+
+/// `[api]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawApi {
+    /// Address and port; default `127.0.0.1:8080`, loopback alone.
+    pub(crate) bind: String,
+}
+
+/// `[completeness]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawCompleteness {
+    /// Time without a new instance after which a series counts as complete; default `10s`.
+    pub(crate) quiet: String,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawModel {
+    /// Folder of model packs; default `models`. The phantom pack is built in.
+    pub(crate) packs: String,
+    /// Threads that compute; default 0: one per core.
+    pub(crate) threads: Option<u32>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLog {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter per module as `tracing` has it; default `info`.
+    pub(crate) level: String,
+    /// `text` or `json`; default `text`.
+    pub(crate) format: String,
+}
+
+/// `[[destination]]`: either `ae_title` and `address`, or `folder`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawDestination {
+    /// What protocols call it.
+    pub(crate) name: Option<String>,
+    /// AE title of the PACS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ae_title: Option<String>,
+    /// Host and port of the PACS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) address: Option<String>,
+    /// Folder that receives results as files, in place of a PACS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) folder: Option<String>,
+    /// AE title that we call from; default: that of the listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) calling_ae_title: Option<String>,
+    /// How long to wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeouts: Option<RawTimeouts>,
+    /// What to do when sending fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry: Option<RawRetry>,
+}
+
+/// `timeouts` of a destination.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawTimeouts {
+    /// Opening the connection; default `10s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connect: Option<String>,
+    /// Negotiating the association; default `30s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) negotiate: Option<String>,
+    /// Answer to one C-STORE or C-ECHO; default `120s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) response: Option<String>,
+}
+
+/// `retry` of a destination: the wait doubles from `first` to `longest`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawRetry {
+    /// Wait before the second attempt; default `5s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) first: Option<String>,
+    /// Longest wait between attempts; default `10m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) longest: Option<String>,
+    /// Time after which a delivery counts as failed; default `7d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) give_up: Option<String>,
+}
+
+/// `[[protocol]]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawProtocol {
+    /// Letters, digits, `-`, `_` and `.`, unique.
+    pub(crate) name: Option<String>,
+    /// Which series it takes: a table of conditions that must all hold.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub(crate) matches: Option<Map<String, Value>>,
+    /// Name of a folder in `model.packs`, or `phantom`.
+    pub(crate) model: Option<String>,
+    /// Prompts, SNOMED CT codes, sets (`@ct_abdomen`), or tables with own codes.
+    pub(crate) targets: Vec<Value>,
+    /// `stat`, `urgent`, `routine` or `backfill`; default `routine`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) priority: Option<String>,
+    /// `RAS`, or `ASR` for sagittal scans of the spine; default `RAS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) orientation: Option<String>,
+    /// Forms of the result, in order of preference; default `["seg"]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) forms: Vec<String>,
+    /// Names of destinations.
+    pub(crate) destinations: Vec<String>,
+}
+
+/// Reads a list of words, or one text with commas between them: the environment has no lists.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Words;
+
+    impl<'de> Visitor<'de> for Words {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of texts")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+            let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+            Ok(words.map(str::to_owned).collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+            let mut words = Vec::new();
+            while let Some(word) = list.next_element()? {
+                words.push(word);
+            }
+            Ok(words)
+        }
+    }
+
+    deserializer.deserialize_any(Words)
+}

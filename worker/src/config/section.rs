@@ -1,0 +1,155 @@
+//! The checked sections of a configuration, one structure per component.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dicom_types::AeTitle;
+
+use super::ServiceUrl;
+
+/// Who may send, and where to.
+#[derive(Debug, Clone)]
+pub(crate) struct Listener {
+    /// Our AE title.
+    pub(crate) ae_title: AeTitle,
+    /// Where to listen.
+    pub(crate) bind: SocketAddr,
+    /// Who may call; nobody named: anybody.
+    pub(crate) calling_ae_titles: Vec<AeTitle>,
+    /// What we answer to.
+    pub(crate) called: Called,
+    /// Associations open at the same time.
+    pub(crate) max_associations: u32,
+    /// Largest PDU that we accept, bytes.
+    pub(crate) max_pdu_bytes: u32,
+    /// Largest instance that we accept, bytes.
+    pub(crate) max_instance_bytes: u64,
+    /// Longest wait for A-ASSOCIATE-RQ and for the end of a release.
+    pub(crate) negotiation_timeout: Duration,
+    /// Longest silence of a peer.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// Called AE titles that we answer to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Called {
+    /// Any.
+    Any,
+    /// These, our own among them.
+    These(Vec<AeTitle>),
+}
+
+/// Where rows are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    /// `sqlite:` or `postgres:`.
+    pub(crate) url: ServiceUrl,
+}
+
+/// How workers hear of jobs.
+#[derive(Debug, Clone)]
+pub(crate) enum Queue {
+    /// Within the process.
+    Embedded,
+    /// A RabbitMQ broker.
+    Amqp(ServiceUrl),
+}
+
+/// Where received instances are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Spool {
+    /// Folder.
+    pub(crate) folder: PathBuf,
+    /// Space to leave free, bytes.
+    pub(crate) reserve_bytes: u64,
+}
+
+/// The web page, REST, metrics and health.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    /// Where to listen.
+    pub(crate) bind: SocketAddr,
+}
+
+/// When a series counts as complete.
+#[derive(Debug, Clone)]
+pub(crate) struct Completeness {
+    /// Time without a new instance.
+    pub(crate) quiet: Duration,
+}
+
+/// Model packs and how they run.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    /// Folder of packs.
+    pub(crate) packs: PathBuf,
+    /// Threads that compute, at least one; none named: one per core.
+    pub(crate) threads: Option<usize>,
+}
+
+/// What is logged.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    /// Filter, as `tracing_subscriber::EnvFilter` reads it.
+    pub(crate) level: String,
+    /// How lines look.
+    pub(crate) format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Where results go.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    /// What protocols call it.
+    pub(crate) name: String,
+    /// A PACS or a folder.
+    pub(crate) kind: DestinationKind,
+    /// What to do when sending fails.
+    pub(crate) retry: Retry,
+}
+
+/// A PACS or a folder.
+#[derive(Debug, Clone)]
+pub(crate) enum DestinationKind {
+    /// A PACS that takes C-STORE.
+    Dimse(DimseDestination),
+    /// A folder that receives files.
+    Folder(PathBuf),
+}
+
+/// A PACS that takes C-STORE.
+#[derive(Debug, Clone)]
+pub(crate) struct DimseDestination {
+    /// Its AE title.
+    pub(crate) ae_title: AeTitle,
+    /// Ours.
+    pub(crate) calling_ae_title: AeTitle,
+    /// `host:port`.
+    pub(crate) address: String,
+    /// Longest wait for the connection.
+    pub(crate) connect_timeout: Duration,
+    /// Longest wait for the association.
+    pub(crate) negotiate_timeout: Duration,
+    /// Longest wait for the answer to one request.
+    pub(crate) response_timeout: Duration,
+}
+
+/// The wait doubles from `first` to `longest`, until `give_up` has passed since the first attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retry {
+    /// Wait before the second attempt.
+    pub(crate) first: Duration,
+    /// Longest wait.
+    pub(crate) longest: Duration,
+    /// Time after which a delivery has failed.
+    pub(crate) give_up: Duration,
+}

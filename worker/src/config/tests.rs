@@ -1,0 +1,245 @@
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::protocol::{Orientation, Priority};
+
+fn site(text: &str) -> SiteFile {
+    SiteFile { path: PathBuf::from("prosector.toml"), text: text.to_owned() }
+}
+
+fn load_text(text: &str) -> Result<Loaded, ConfigError> {
+    assemble(Some(&site(text)), Some(HashMap::new()))
+}
+
+fn message(text: &str) -> String {
+    load_text(text).unwrap_err().to_string()
+}
+
+/// The example of the outside contract.
+const CONTRACT: &str = r#"
+[listener]
+ae_title = "PROSECTOR"
+bind = "127.0.0.1:11112"
+
+[store]
+url = "sqlite://var/prosector.db"
+
+[queue]
+url = "embedded:"
+
+[spool]
+url = "file://var/spool"
+
+[api]
+bind = "127.0.0.1:8080"
+
+[completeness]
+quiet = "10s"
+
+[model]
+packs = "models"
+
+[[destination]]
+name = "pacs"
+ae_title = "ORTHANC"
+address = "127.0.0.1:4242"
+
+[[protocol]]
+name = "ct-abdomen"
+match = { modality = "CT", body_part_examined = ["ABDOMEN", "CHEST"], instances = { min = 20 } }
+model = "sat-nano"
+targets = ["liver", "spleen", "left kidney", "right kidney"]
+priority = "routine"
+orientation = "RAS"
+forms = ["seg"]
+destinations = ["pacs"]
+"#;
+
+#[test]
+fn nothing_written_means_loopback_and_the_phantom_pack() {
+    let loaded = assemble(None, Some(HashMap::new())).unwrap();
+    let config = &loaded.config;
+
+    assert!(loaded.is_embedded);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(config.listener.bind.ip().is_loopback());
+    assert!(config.api.bind.ip().is_loopback());
+    assert_eq!(config.listener.ae_title.as_str(), "PROSECTOR");
+    assert_eq!(config.spool.folder, PathBuf::from("var/spool"));
+    assert!(matches!(config.queue, Queue::Embedded));
+    assert_eq!(config.protocols.len(), 1);
+    assert_eq!(config.protocols[0].model, "phantom");
+    let DestinationKind::Folder(folder) = &config.destinations[0].kind else { panic!("a PACS") };
+    assert_eq!(*folder, PathBuf::from("var/results"));
+}
+
+#[test]
+fn reads_the_example_of_the_contract() {
+    let config = load_text(CONTRACT).unwrap().config;
+
+    assert_eq!(config.listener.bind, "127.0.0.1:11112".parse().unwrap());
+    assert_eq!(config.store.url.expose(), "sqlite://var/prosector.db");
+    assert_eq!(config.completeness.quiet, Duration::from_secs(10));
+    assert_eq!(config.model.packs, PathBuf::from("models"));
+    let DestinationKind::Dimse(pacs) = &config.destinations[0].kind else { panic!("a folder") };
+    assert_eq!((pacs.ae_title.as_str(), pacs.address.as_str()), ("ORTHANC", "127.0.0.1:4242"));
+    assert_eq!(pacs.calling_ae_title.as_str(), "PROSECTOR");
+    let protocol = config.protocol("ct-abdomen").unwrap();
+    assert_eq!(protocol.priority, Priority::Routine);
+    assert_eq!(protocol.orientation, Orientation::Ras);
+    assert_eq!(protocol.targets.len(), 4);
+    assert_eq!(protocol.destinations, ["pacs"]);
+}
+
+#[test]
+fn reads_the_shipped_example() {
+    let loaded = load_text(include_str!("../../../ops/config/prosector.toml")).unwrap();
+
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert!(!loaded.config.protocols.is_empty());
+}
+
+#[test]
+fn the_environment_overrides_the_site_file() {
+    let variables = [
+        ("PROSECTOR__LISTENER__BIND", "127.0.0.1:104"),
+        ("PROSECTOR__LISTENER__CALLING_AE_TITLES", "CT1, MR2"),
+        ("PROSECTOR__LISTENER__MAX_ASSOCIATIONS", "4"),
+        ("PROSECTOR__STORE__URL", "postgres://p:secret@db/prosector"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+
+    let loaded = assemble(Some(&site(CONTRACT)), Some(HashMap::from(variables))).unwrap();
+
+    let listener = &loaded.config.listener;
+    assert_eq!(listener.bind.port(), 104);
+    assert_eq!(listener.calling_ae_titles.len(), 2);
+    assert_eq!(listener.max_associations, 4);
+    assert_eq!(loaded.config.store.url.expose(), "postgres://p:secret@db/prosector");
+    assert_eq!(loaded.effective.store.url, "postgres://p:***@db/prosector");
+}
+
+#[test]
+fn a_misspelt_variable_stops_the_start() {
+    let variables = HashMap::from([("PROSECTOR__LISTNER__BIND".to_owned(), "x".to_owned())]);
+
+    let error = assemble(None, Some(variables)).unwrap_err();
+
+    insta::assert_snapshot!(error, @r#"
+    configuration: 1 problem
+      listner: unknown key, did you mean "listener"?
+    "#);
+}
+
+#[test]
+fn a_password_in_the_site_file_stops_the_start_and_is_not_repeated() {
+    let text = "[store]\nurl = \"postgres://p:s3cret@db/x\"\n[queue]\nurl = \"amqp://u:s3cret@mq\"\n";
+
+    let message = message(text);
+
+    assert!(!message.contains("s3cret"));
+    insta::assert_snapshot!(message, @r"
+    prosector.toml: 2 problems
+      queue.url (line 4): a password must not stand in the site file; set PROSECTOR__QUEUE__URL, or name a file in queue.url_file
+      store.url (line 2): a password must not stand in the site file; set PROSECTOR__STORE__URL, or name a file in store.url_file
+    ");
+}
+
+#[test]
+fn a_url_may_come_from_a_file_of_its_own() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "postgres://p:s3cret@db/x\n").unwrap();
+    let text = format!("[store]\nurl_file = {:?}\n", file.path());
+
+    let loaded = load_text(&text).unwrap();
+
+    assert_eq!(loaded.config.store.url.expose(), "postgres://p:s3cret@db/x");
+    assert_eq!(loaded.effective.store.url, "postgres://p:***@db/x");
+}
+
+#[test]
+fn every_problem_is_reported_at_its_place() {
+    let text = include_str!("../../tests/fixtures/wrong_in_many_ways.toml");
+
+    insta::assert_snapshot!(message(text));
+}
+
+#[test]
+fn text_that_is_not_toml_is_shown_with_its_line() {
+    insta::assert_snapshot!(message("[listener]\nbind = 127.0.0.1\n"));
+}
+
+#[test]
+fn a_destination_without_protocol_does_not_bring_the_phantom_back() {
+    let text = "[[destination]]\nname = \"pacs\"\nae_title = \"A\"\naddress = \"h:104\"\n";
+
+    let loaded = load_text(text).unwrap();
+
+    assert!(!loaded.is_embedded);
+    assert!(loaded.config.protocols.is_empty());
+    assert!(loaded.warnings.iter().any(|w| w.message.contains("no protocol")));
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_again() {
+    let loaded = load_text(CONTRACT).unwrap();
+
+    let shown = toml::to_string_pretty(&loaded.effective).unwrap();
+    let again = load_text(&shown).unwrap();
+
+    assert_eq!(shown, toml::to_string_pretty(&again.effective).unwrap());
+    assert_eq!(again.config.protocols[0].targets, loaded.config.protocols[0].targets);
+}
+
+#[test]
+fn targets_are_warned_of_where_sat_was_not_trained_on_the_modality() {
+    let text = CONTRACT.replace("\"liver\", ", "\"liver\", \"amygdala\", ");
+
+    let loaded = load_text(&text).unwrap();
+
+    insta::assert_snapshot!(loaded.warnings[0], @r#"protocol[0].targets (line 33): SAT was not trained to find "amygdala" in CT"#);
+}
+
+/// One wrong thing each, put in place of a part of the example.
+#[test]
+fn each_wrong_protocol_gets_its_message() {
+    let cases = [
+        ("\"liver\", ", "\"livr\", "),
+        ("\"liver\", ", "\"@ct_abdomn\", "),
+        ("\"liver\", ", "\"@ct_abdomen+lesion\", "),
+        ("\"liver\", ", "\"999999\", "),
+        ("\"liver\", ", "{ prompt = \"my lesion\" }, "),
+        ("\"liver\", ", "{ prompt = \"x\", category = { value = \"\", scheme = \"SCT\", meaning = \"x\" }, type = { value = \"12345678901234567\", scheme = \"99X\", meaning = \"y\" }, rgb = \"red\" }, "),
+        ("\"liver\", ", "true, "),
+        ("modality = \"CT\"", "modalty = \"CT\""),
+        ("modality = \"CT\"", "modality = []"),
+        ("modality = \"CT\"", "rows = \"many\""),
+        ("modality = \"CT\"", "modality = { min = 3 }"),
+        ("modality = \"CT\"", "series_description = { regex = \"(\" }"),
+        ("modality = \"CT\"", "series_description = { glb = \"*\" }"),
+        ("modality = \"CT\"", "plane = \"axal\""),
+        ("modality = \"CT\"", "any = []"),
+        ("modality = \"CT\"", "study_time = { min = \"8am\" }"),
+        ("min = 20", "min = 20, max = 10"),
+        ("instances = { min = 20 }", "instances = { min = \"a lot\" }"),
+        ("\"routine\"", "\"rutine\""),
+        ("\"RAS\"", "\"LPS\""),
+        ("[\"seg\"]", "[\"segg\"]"),
+        ("[\"seg\"]", "[\"sr\"]"),
+        ("destinations = [\"pacs\"]", "destinations = [\"pcas\"]"),
+        ("name = \"ct-abdomen\"\n", ""),
+        ("name = \"ct-abdomen\"\n", "name = \"../x\"\n"),
+        ("model = \"sat-nano\"\n", ""),
+        ("targets = [\"liver\", \"spleen\", \"left kidney\", \"right kidney\"]\n", ""),
+    ];
+    let mut table = String::new();
+    for (right, wrong) in cases {
+        let text = CONTRACT.replacen(right, wrong, 1);
+        assert_ne!(text, CONTRACT, "{right}");
+        table.push_str(&format!("{wrong}\n{}\n\n", message(&text)));
+    }
+
+    insta::assert_snapshot!(table);
+}

@@ -1,0 +1,313 @@
+//! Checks a raw configuration, section by section, and notes everything that is wrong.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use dicom_types::AeTitle;
+
+use super::problem::{FieldPath, Problems};
+use super::quantity::{parse_duration, parse_size};
+use super::raw::{
+    RawConfig, RawDestination, RawListener, RawLog, RawModel, RawRetry, RawSpool, RawTimeouts,
+};
+use super::section::{
+    Api, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener, Log,
+    LogFormat, Model, Queue, Retry, Spool, Store,
+};
+use super::{Config, ServiceUrl};
+use crate::protocol::Protocol;
+
+/// Smallest PDU that PS3.8 D.1 lets a peer expect to get a header into, with room for data.
+const MIN_PDU_BYTES: u64 = 4096;
+/// Largest PDU that peers are known to send.
+const MAX_PDU_BYTES: u64 = 16 << 20;
+
+/// Checks `raw`; nothing comes back when a problem was noted that leaves a section without a value.
+pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config> {
+    let root = FieldPath::root();
+    let listener = listener(&raw.listener, &root.key("listener"), problems);
+    let store = store(&raw.store.url, &root.key("store").key("url"), problems);
+    let queue = queue(&raw.queue.url, &root.key("queue").key("url"), problems);
+    let spool = spool(&raw.spool, &root.key("spool"), problems);
+    let api_bind = parsed(&raw.api.bind, &root.key("api").key("bind"), problems, address_hint);
+    let quiet_path = root.key("completeness").key("quiet");
+    let quiet = duration(&raw.completeness.quiet, &quiet_path, problems);
+    let model = model(&raw.model, &root.key("model"));
+    let log = log(&raw.log, &root.key("log"), problems);
+    let our_ae_title = listener.as_ref().map(|listener| listener.ae_title.clone());
+    let destinations = destinations(&raw.destinations, our_ae_title, problems);
+    let names: HashSet<&str> =
+        raw.destinations.iter().filter_map(|destination| destination.name.as_deref()).collect();
+    let protocols = Protocol::read_all(&raw.protocols, &names, problems);
+    if raw.protocols.is_empty() {
+        problems.warn(&root.key("protocol"), "no protocol: series are received and never segmented");
+    }
+    Some(Config {
+        listener: listener?,
+        store: store?,
+        queue: queue?,
+        spool: spool?,
+        api: Api { bind: api_bind? },
+        completeness: Completeness { quiet: quiet? },
+        model,
+        log: log?,
+        destinations,
+        protocols,
+    })
+}
+
+fn listener(raw: &RawListener, path: &FieldPath, problems: &mut Problems) -> Option<Listener> {
+    let ae_title = parsed(&raw.ae_title, &path.key("ae_title"), problems, ToString::to_string);
+    let bind = parsed(&raw.bind, &path.key("bind"), problems, address_hint);
+    let calling = ae_titles(&raw.calling_ae_titles, &path.key("calling_ae_titles"), problems);
+    let called_path = path.key("called_ae_titles");
+    let called = if raw.called_ae_titles.iter().any(|title| title == "*") {
+        Called::Any
+    } else {
+        let mut titles = ae_titles(&raw.called_ae_titles, &called_path, problems);
+        titles.extend(ae_title.clone());
+        Called::These(titles)
+    };
+    let max_associations = raw.max_associations.unwrap_or_default();
+    if max_associations == 0 {
+        problems.error(&path.key("max_associations"), "must be at least 1");
+    }
+    let pdu_path = path.key("max_pdu");
+    let max_pdu = problems.take(&pdu_path, parse_size(&raw.max_pdu));
+    let is_sensible = |size: &u64| (MIN_PDU_BYTES..=MAX_PDU_BYTES).contains(size);
+    if max_pdu.is_some_and(|size| !is_sensible(&size)) {
+        problems.error(&pdu_path, "must lie between 4 KiB and 16 MiB");
+    }
+    let max_instance = problems.take(&path.key("max_instance"), parse_size(&raw.max_instance));
+    let negotiation_timeout =
+        duration(&raw.negotiation_timeout, &path.key("negotiation_timeout"), problems);
+    let idle_timeout = duration(&raw.idle_timeout, &path.key("idle_timeout"), problems);
+    Some(Listener {
+        ae_title: ae_title?,
+        bind: bind?,
+        calling_ae_titles: calling,
+        called,
+        max_associations,
+        max_pdu_bytes: max_pdu.filter(is_sensible)? as u32,
+        max_instance_bytes: max_instance?,
+        negotiation_timeout: negotiation_timeout?,
+        idle_timeout: idle_timeout?,
+    })
+}
+
+fn store(url: &str, path: &FieldPath, problems: &mut Problems) -> Option<Store> {
+    let url = ServiceUrl::new(url);
+    let is_known = matches!(url.scheme(), "sqlite" | "postgres" | "postgresql");
+    if !is_known || url.location().is_empty() {
+        problems.error(path, format!("{url} is neither sqlite://PATH nor postgres://HOST/DATABASE"));
+        return None;
+    }
+    Some(Store { url })
+}
+
+fn queue(url: &str, path: &FieldPath, problems: &mut Problems) -> Option<Queue> {
+    let url = ServiceUrl::new(url);
+    match url.scheme() {
+        "embedded" => Some(Queue::Embedded),
+        "amqp" | "amqps" if !url.location().is_empty() => Some(Queue::Amqp(url)),
+        _ => {
+            problems.error(path, format!("{url} is none of embedded:, amqp://HOST, amqps://HOST"));
+            None
+        }
+    }
+}
+
+fn spool(raw: &RawSpool, path: &FieldPath, problems: &mut Problems) -> Option<Spool> {
+    let url = ServiceUrl::new(raw.url.as_str());
+    let folder = (url.scheme() == "file" && !url.location().is_empty()).then(|| url.location());
+    if folder.is_none() {
+        problems.error(&path.key("url"), format!("{url} is not file://PATH"));
+    }
+    let reserve = problems.take(&path.key("reserve"), parse_size(&raw.reserve));
+    Some(Spool { folder: PathBuf::from(folder?), reserve_bytes: reserve? })
+}
+
+fn model(raw: &RawModel, _path: &FieldPath) -> Model {
+    let threads = raw.threads.filter(|&threads| threads > 0);
+    Model { packs: PathBuf::from(&raw.packs), threads: threads.map(|threads| threads as usize) }
+}
+
+fn log(raw: &RawLog, path: &FieldPath, problems: &mut Problems) -> Option<Log> {
+    let filter = raw.level.parse::<tracing_subscriber::filter::EnvFilter>();
+    if filter.is_err() {
+        problems.error(
+            &path.key("level"),
+            format!("{:?} is none of error, warn, info, debug, trace, and no filter", raw.level),
+        );
+    }
+    let format = match raw.format.as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        other => {
+            problems.error(&path.key("format"), format!("{other:?} is neither text nor json"));
+            return None;
+        }
+    };
+    Some(Log { level: raw.level.clone(), format })
+}
+
+fn destinations(
+    raw: &[RawDestination],
+    our_ae_title: Option<AeTitle>,
+    problems: &mut Problems,
+) -> Vec<Destination> {
+    let mut seen = HashSet::new();
+    let mut checked = Vec::new();
+    for (index, raw) in raw.iter().enumerate() {
+        let path = FieldPath::root().key("destination").index(index);
+        let name = name(raw.name.as_deref(), &path.key("name"), &mut seen, problems);
+        let kind = destination_kind(raw, our_ae_title.as_ref(), &path, problems);
+        let retry = retry(raw.retry.clone().unwrap_or_default(), &path.key("retry"), problems);
+        if let (Some(name), Some(kind), Some(retry)) = (name, kind, retry) {
+            checked.push(Destination { name, kind, retry });
+        }
+    }
+    checked
+}
+
+fn destination_kind(
+    raw: &RawDestination,
+    our_ae_title: Option<&AeTitle>,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> Option<DestinationKind> {
+    if let Some(folder) = &raw.folder {
+        if raw.ae_title.is_some() || raw.address.is_some() {
+            problems.error(path, "a destination is either a folder or an ae_title and an address");
+        }
+        if folder.is_empty() {
+            problems.error(&path.key("folder"), "must not be empty");
+        }
+        return Some(DestinationKind::Folder(PathBuf::from(folder)));
+    }
+    let (Some(ae_title), Some(address)) = (&raw.ae_title, &raw.address) else {
+        for (key, value) in [("ae_title", &raw.ae_title), ("address", &raw.address)] {
+            let key = path.key(key);
+            if value.is_none() {
+                problems.error(&key, "missing");
+            }
+        }
+        return None;
+    };
+    let ae_title = parsed(ae_title, &path.key("ae_title"), problems, ToString::to_string);
+    let calling_path = path.key("calling_ae_title");
+    let calling_ae_title = match &raw.calling_ae_title {
+        Some(title) => parsed(title, &calling_path, problems, ToString::to_string),
+        None => our_ae_title.cloned(),
+    };
+    if !is_host_and_port(address) {
+        let message = format!("{address:?} is not host:port, as in \"127.0.0.1:4242\"");
+        problems.error(&path.key("address"), message);
+    }
+    let RawTimeouts { connect, negotiate, response } = raw.timeouts.clone().unwrap_or_default();
+    let timeouts = path.key("timeouts");
+    let mut timeout = |text: Option<String>, key: &str, default: u64| match text {
+        Some(text) => duration(&text, &timeouts.key(key), problems),
+        None => Some(Duration::from_secs(default)),
+    };
+    let connect_timeout = timeout(connect, "connect", 10);
+    let negotiate_timeout = timeout(negotiate, "negotiate", 30);
+    let response_timeout = timeout(response, "response", 120);
+    Some(DestinationKind::Dimse(DimseDestination {
+        ae_title: ae_title?,
+        calling_ae_title: calling_ae_title?,
+        address: address.clone(),
+        connect_timeout: connect_timeout?,
+        negotiate_timeout: negotiate_timeout?,
+        response_timeout: response_timeout?,
+    }))
+}
+
+fn retry(raw: RawRetry, path: &FieldPath, problems: &mut Problems) -> Option<Retry> {
+    let mut wait = |text: Option<String>, key: &str, default: u64| match text {
+        Some(text) => duration(&text, &path.key(key), problems),
+        None => Some(Duration::from_secs(default)),
+    };
+    let first = wait(raw.first, "first", 5);
+    let longest = wait(raw.longest, "longest", 600);
+    let give_up = wait(raw.give_up, "give_up", 7 * 86_400);
+    let retry = Retry { first: first?, longest: longest?, give_up: give_up? };
+    if retry.first > retry.longest {
+        problems.error(&path.key("first"), "longer than the longest wait");
+    }
+    Some(retry)
+}
+
+/// A name that others refer to: letters, digits, `-`, `_`, `.`, unique.
+pub(crate) fn name(
+    raw: Option<&str>,
+    path: &FieldPath,
+    seen: &mut HashSet<String>,
+    problems: &mut Problems,
+) -> Option<String> {
+    let Some(name) = raw else {
+        problems.error(path, "missing");
+        return None;
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_plain = (1..=64).contains(&name.len()) && name.chars().all(allowed);
+    if !is_plain || name.starts_with('.') {
+        let rule = "a name has 1 to 64 letters, digits, '-', '_' or '.', and does not start with '.'";
+        problems.error(path, format!("{name:?} is no name: {rule}"));
+        return None;
+    }
+    if !seen.insert(name.to_owned()) {
+        problems.error(path, format!("{name:?} is taken by an earlier one"));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn ae_titles(raw: &[String], path: &FieldPath, problems: &mut Problems) -> Vec<AeTitle> {
+    let numbered = raw.iter().enumerate();
+    numbered
+        .filter_map(|(i, text)| parsed(text, &path.index(i), problems, ToString::to_string))
+        .collect()
+}
+
+fn parsed<T: FromStr>(
+    text: &str,
+    path: &FieldPath,
+    problems: &mut Problems,
+    explain: impl Fn(&T::Err) -> String,
+) -> Option<T>
+where
+    T::Err: Display,
+{
+    match text.parse() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            problems.error(path, format!("{text:?}: {}", explain(&error)));
+            None
+        }
+    }
+}
+
+fn address_hint(_: &<SocketAddr as FromStr>::Err) -> String {
+    "not an IP address and port, as in \"127.0.0.1:11112\" or \"[::]:11112\"".to_owned()
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_bracketed = host.starts_with('[') && host.ends_with(']') && host.len() > 2;
+    let is_plain = !host.is_empty() && !host.contains([':', '/', ' ', '@']);
+    (is_bracketed || is_plain) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn duration(text: &str, path: &FieldPath, problems: &mut Problems) -> Option<Duration> {
+    let duration = problems.take(path, parse_duration(text))?;
+    if duration.is_zero() {
+        problems.error(path, "must be longer than nothing");
+        return None;
+    }
+    Some(duration)
+}
