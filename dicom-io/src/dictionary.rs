@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use dicom::core::DataDictionary;
 use dicom::core::dictionary::VirtualVr;
 use dicom::core::header::{Tag, VR};
-use dicom::dictionary_std::StandardDataDictionary;
+use dicom::dictionary_std::{StandardDataDictionary, tags};
 use dicom::object::InMemDicomObject;
 
 /// Groups whose attributes describe patients, studies, series and images.
@@ -95,20 +95,30 @@ impl Attribute {
         self.kind
     }
 
-    /// Values of the attribute at the top of `dataset`, padding removed, empty ones left out.
+    /// Values of the attribute in `dataset`, padding removed, empty ones left out: at its top or, of an enhanced
+    /// multi-frame object, in the functional groups that all its frames share.
     pub fn values(&self, dataset: &InMemDicomObject) -> Vec<String> {
-        let Some(element) = dataset.get(self.tag) else { return Vec::new() };
+        let shared = || {
+            let groups = items(dataset, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE).first()?;
+            let mut inner = groups.iter().filter_map(|group| group.items()?.first());
+            inner.find_map(|macro_item| macro_item.get(self.tag))
+        };
+        let Some(element) = dataset.get(self.tag).or_else(shared) else { return Vec::new() };
         let Ok(values) = element.to_multi_str() else { return Vec::new() };
         let trimmed = values.iter().map(|v| v.trim_matches([' ', '\0']).to_owned());
         trimmed.filter(|v| !v.is_empty()).collect()
     }
 }
 
+fn items(dataset: &InMemDicomObject, tag: Tag) -> &[InMemDicomObject] {
+    dataset.get(tag).and_then(|element| element.items()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dicom::core::value::DataSetSequence;
     use dicom::core::{DataElement, PrimitiveValue};
-    use dicom::dictionary_std::tags;
 
     #[test]
     fn finds_a_keyword_in_any_spelling() {
@@ -128,6 +138,18 @@ mod tests {
         for keyword in ["ReferencedSeriesSequence", "PixelData", "BodyPart", "GenericGroupLength"] {
             assert_eq!(Attribute::by_keyword(keyword), None, "{keyword}");
         }
+    }
+
+    #[test]
+    fn reads_what_all_frames_share() {
+        let item = |element| InMemDicomObject::from_element_iter([element]);
+        let sequence =
+            |tag, inner| DataElement::new(tag, VR::SQ, DataSetSequence::from(vec![item(inner)]));
+        let thickness = DataElement::new(tags::SLICE_THICKNESS, VR::DS, PrimitiveValue::from("3"));
+        let measures = sequence(tags::PIXEL_MEASURES_SEQUENCE, thickness);
+        let dataset = item(sequence(tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE, measures));
+
+        assert_eq!(Attribute::by_keyword("SliceThickness").unwrap().values(&dataset), ["3"]);
     }
 
     #[test]
