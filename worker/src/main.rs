@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+#[expect(dead_code, reason = "the roles of the service read the other sections")]
 mod config;
 mod protocol;
 mod routing;
+mod segment;
 mod telemetry;
 mod vocabulary;
 

@@ -16,7 +16,7 @@ pub(super) enum Command {
     Show,
 }
 
-pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
+pub(super) fn run(command: Command, loaded: &Loaded) -> Result<Outcome> {
     match command {
         Command::Check => output::print(&summary(&loaded.config))?,
         Command::Show => output::print(&toml::to_string_pretty(&loaded.effective)?)?,
@@ -33,7 +33,11 @@ fn summary(config: &Config) -> String {
     };
     let lines = [
         format!("listens as {} on {}", listener.ae_title, listener.bind),
-        format!("store {}, queue {queue}, spool {}", config.store.url, config.spool.folder.display()),
+        format!(
+            "store {}, queue {queue}, spool {}",
+            config.store.url,
+            config.spool.folder.display()
+        ),
         format!("web page on http://{}", config.api.bind),
     ];
     for line in lines {

@@ -66,7 +66,7 @@ pub(crate) fn run() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<Outcome> {
     match &cli.command {
-        Command::Config(command) => config::run(command, &load(cli)?),
+        Command::Config(command) => config::run(*command, &load(cli)?),
         Command::Protocol(command) => protocol::run(command, &load(cli)?),
     }
 }

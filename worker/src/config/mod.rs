@@ -96,7 +96,8 @@ struct SiteFile {
 
 impl SiteFile {
     fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| single(path, error.to_string()))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| single(path, error.to_string()))?;
         Ok(Self { path: path.to_owned(), text })
     }
 }

@@ -93,7 +93,10 @@ mod tests {
 
         assert_eq!(hidden("postgres://p:s3cret@db/x"), "postgres://p:***@db/x");
         assert_eq!(hidden("amqp://p:a@b:c@mq:5672/%2f"), "amqp://p:***@mq:5672/%2f");
-        assert_eq!(hidden("postgres://db/x?user=p&password=a"), "postgres://db/x?user=p&password=***");
+        assert_eq!(
+            hidden("postgres://db/x?user=p&password=a"),
+            "postgres://db/x?user=p&password=***"
+        );
         assert_eq!(hidden("sqlite://var/prosector.db"), "sqlite://var/prosector.db");
         assert_eq!(format!("{:?}", ServiceUrl::new("amqp://u:p@h")), "amqp://u:***@h");
     }

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -135,7 +136,8 @@ fn a_misspelt_variable_stops_the_start() {
 
 #[test]
 fn a_password_in_the_site_file_stops_the_start_and_is_not_repeated() {
-    let text = "[store]\nurl = \"postgres://p:s3cret@db/x\"\n[queue]\nurl = \"amqp://u:s3cret@mq\"\n";
+    let text =
+        "[store]\nurl = \"postgres://p:s3cret@db/x\"\n[queue]\nurl = \"amqp://u:s3cret@mq\"\n";
 
     let message = message(text);
 
@@ -211,7 +213,10 @@ fn each_wrong_protocol_gets_its_message() {
         ("\"liver\", ", "\"@ct_abdomen+lesion\", "),
         ("\"liver\", ", "\"999999\", "),
         ("\"liver\", ", "{ prompt = \"my lesion\" }, "),
-        ("\"liver\", ", "{ prompt = \"x\", category = { value = \"\", scheme = \"SCT\", meaning = \"x\" }, type = { value = \"12345678901234567\", scheme = \"99X\", meaning = \"y\" }, rgb = \"red\" }, "),
+        (
+            "\"liver\", ",
+            "{ prompt = \"x\", category = { value = \"\", scheme = \"SCT\", meaning = \"x\" }, type = { value = \"12345678901234567\", scheme = \"99X\", meaning = \"y\" }, rgb = \"red\" }, ",
+        ),
         ("\"liver\", ", "true, "),
         ("modality = \"CT\"", "modalty = \"CT\""),
         ("modality = \"CT\"", "modality = []"),
@@ -238,7 +243,7 @@ fn each_wrong_protocol_gets_its_message() {
     for (right, wrong) in cases {
         let text = CONTRACT.replacen(right, wrong, 1);
         assert_ne!(text, CONTRACT, "{right}");
-        table.push_str(&format!("{wrong}\n{}\n\n", message(&text)));
+        let _ = writeln!(table, "{wrong}\n{}\n", message(&text));
     }
 
     insta::assert_snapshot!(table);

@@ -36,15 +36,16 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let api_bind = parsed(&raw.api.bind, &root.key("api").key("bind"), problems, address_hint);
     let quiet_path = root.key("completeness").key("quiet");
     let quiet = duration(&raw.completeness.quiet, &quiet_path, problems);
-    let model = model(&raw.model, &root.key("model"));
+    let model = model(&raw.model);
     let log = log(&raw.log, &root.key("log"), problems);
-    let our_ae_title = listener.as_ref().map(|listener| listener.ae_title.clone());
+    let our_ae_title = listener.as_ref().map(|listener| &listener.ae_title);
     let destinations = destinations(&raw.destinations, our_ae_title, problems);
     let names: HashSet<&str> =
         raw.destinations.iter().filter_map(|destination| destination.name.as_deref()).collect();
     let protocols = Protocol::read_all(&raw.protocols, &names, problems);
     if raw.protocols.is_empty() {
-        problems.warn(&root.key("protocol"), "no protocol: series are received and never segmented");
+        problems
+            .warn(&root.key("protocol"), "no protocol: series are received and never segmented");
     }
     Some(Config {
         listener: listener?,
@@ -103,7 +104,8 @@ fn store(url: &str, path: &FieldPath, problems: &mut Problems) -> Option<Store> 
     let url = ServiceUrl::new(url);
     let is_known = matches!(url.scheme(), "sqlite" | "postgres" | "postgresql");
     if !is_known || url.location().is_empty() {
-        problems.error(path, format!("{url} is neither sqlite://PATH nor postgres://HOST/DATABASE"));
+        problems
+            .error(path, format!("{url} is neither sqlite://PATH nor postgres://HOST/DATABASE"));
         return None;
     }
     Some(Store { url })
@@ -131,7 +133,7 @@ fn spool(raw: &RawSpool, path: &FieldPath, problems: &mut Problems) -> Option<Sp
     Some(Spool { folder: PathBuf::from(folder?), reserve_bytes: reserve? })
 }
 
-fn model(raw: &RawModel, _path: &FieldPath) -> Model {
+fn model(raw: &RawModel) -> Model {
     let threads = raw.threads.filter(|&threads| threads > 0);
     Model { packs: PathBuf::from(&raw.packs), threads: threads.map(|threads| threads as usize) }
 }
@@ -157,7 +159,7 @@ fn log(raw: &RawLog, path: &FieldPath, problems: &mut Problems) -> Option<Log> {
 
 fn destinations(
     raw: &[RawDestination],
-    our_ae_title: Option<AeTitle>,
+    our_ae_title: Option<&AeTitle>,
     problems: &mut Problems,
 ) -> Vec<Destination> {
     let mut seen = HashSet::new();
@@ -165,8 +167,8 @@ fn destinations(
     for (index, raw) in raw.iter().enumerate() {
         let path = FieldPath::root().key("destination").index(index);
         let name = name(raw.name.as_deref(), &path.key("name"), &mut seen, problems);
-        let kind = destination_kind(raw, our_ae_title.as_ref(), &path, problems);
-        let retry = retry(raw.retry.clone().unwrap_or_default(), &path.key("retry"), problems);
+        let kind = destination_kind(raw, our_ae_title, &path, problems);
+        let retry = retry(&raw.retry.clone().unwrap_or_default(), &path.key("retry"), problems);
         if let (Some(name), Some(kind), Some(retry)) = (name, kind, retry) {
             checked.push(Destination { name, kind, retry });
         }
@@ -227,14 +229,14 @@ fn destination_kind(
     }))
 }
 
-fn retry(raw: RawRetry, path: &FieldPath, problems: &mut Problems) -> Option<Retry> {
-    let mut wait = |text: Option<String>, key: &str, default: u64| match text {
-        Some(text) => duration(&text, &path.key(key), problems),
+fn retry(raw: &RawRetry, path: &FieldPath, problems: &mut Problems) -> Option<Retry> {
+    let mut wait = |text: &Option<String>, key: &str, default: u64| match text {
+        Some(text) => duration(text, &path.key(key), problems),
         None => Some(Duration::from_secs(default)),
     };
-    let first = wait(raw.first, "first", 5);
-    let longest = wait(raw.longest, "longest", 600);
-    let give_up = wait(raw.give_up, "give_up", 7 * 86_400);
+    let first = wait(&raw.first, "first", 5);
+    let longest = wait(&raw.longest, "longest", 600);
+    let give_up = wait(&raw.give_up, "give_up", 7 * 86_400);
     let retry = Retry { first: first?, longest: longest?, give_up: give_up? };
     if retry.first > retry.longest {
         problems.error(&path.key("first"), "longer than the longest wait");
@@ -256,7 +258,8 @@ pub(crate) fn name(
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let is_plain = (1..=64).contains(&name.len()) && name.chars().all(allowed);
     if !is_plain || name.starts_with('.') {
-        let rule = "a name has 1 to 64 letters, digits, '-', '_' or '.', and does not start with '.'";
+        let rule =
+            "a name has 1 to 64 letters, digits, '-', '_' or '.', and does not start with '.'";
         problems.error(path, format!("{name:?} is no name: {rule}"));
         return None;
     }

@@ -111,17 +111,31 @@ impl Protocol {
             None => missing(&path.key("match"), "write { } to take every series", problems),
         };
         let model = match raw.model.as_deref() {
-            Some("") => missing(&path.key("model"), "name a pack", problems),
-            Some(model) => Some(model.to_owned()),
-            None => missing(&path.key("model"), "name a pack", problems),
+            Some(model) if !model.is_empty() => Some(model.to_owned()),
+            _ => missing(&path.key("model"), "name a pack", problems),
         };
         let targets = target::read_all(&raw.targets, &path.key("targets"), problems);
-        let priority =
-            choose(raw.priority.as_deref(), "routine", &Priority::ALL, &path.key("priority"), problems);
-        let orientation =
-            choose(raw.orientation.as_deref(), "RAS", &Orientation::ALL, &path.key("orientation"), problems);
+        let priority = choose(
+            raw.priority.as_deref(),
+            "routine",
+            &Priority::ALL,
+            &path.key("priority"),
+            problems,
+        );
+        let orientation = choose(
+            raw.orientation.as_deref(),
+            "RAS",
+            &Orientation::ALL,
+            &path.key("orientation"),
+            problems,
+        );
         check_forms(&raw.forms, &path.key("forms"), problems);
-        check_destinations(&raw.destinations, &path.key("destinations"), known_destinations, problems);
+        check_destinations(
+            &raw.destinations,
+            &path.key("destinations"),
+            known_destinations,
+            problems,
+        );
         if let Some(condition) = &condition {
             target::warn_of_modalities(&targets, condition, &path.key("targets"), problems);
         }

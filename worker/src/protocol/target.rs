@@ -59,7 +59,7 @@ impl Target {
                 anatomic_region_modifier: None,
                 exact: true,
             },
-            rgb: [128 | digest[4] / 2, 128 | digest[5] / 2, 128 | digest[6] / 2],
+            rgb: [128 | (digest[4] / 2), 128 | (digest[5] / 2), 128 | (digest[6] / 2)],
             only_for: None,
             trained_on: Vec::new(),
         }
@@ -127,10 +127,10 @@ pub(crate) fn resolve(text: &str) -> Result<Vec<Target>, ResolveError> {
         return resolve_code(vocabulary, code).map(|class| vec![Target::of_class(class)]);
     }
     let Some(class) = vocabulary.class(text) else {
-        let mut advice = suggest::hint(text, vocabulary.names());
-        if advice.is_empty() {
-            advice = "; a table with prompt, category and type may bring its codes".to_owned();
-        }
+        let advice = match suggest::nearest(text, vocabulary.names()) {
+            Some(name) => format!(", did you mean {name:?}?"),
+            None => "; a table with prompt, category and type may bring its codes".to_owned(),
+        };
         return Err(ResolveError::UnknownClass { text: text.to_owned(), advice });
     };
     Ok(vec![Target::of_class(class)])
@@ -273,7 +273,8 @@ fn read_table(value: &Value, path: &FieldPath, problems: &mut Problems) -> Optio
 
 /// PS3.5 6.2: Code Value and Coding Scheme Designator are SH (16 characters), Code Meaning is LO (64).
 fn check_code(code: &Code, path: &FieldPath, problems: &mut Problems) {
-    let parts = [("value", &code.value, 16), ("scheme", &code.scheme, 16), ("meaning", &code.meaning, 64)];
+    let parts =
+        [("value", &code.value, 16), ("scheme", &code.scheme, 16), ("meaning", &code.meaning, 64)];
     for (key, text, longest) in parts {
         let length = text.chars().count();
         let is_plain = !text.contains('\\') && !text.chars().any(char::is_control);
@@ -299,13 +300,16 @@ pub(crate) fn warn_of_modalities(
         targets.iter().filter(foreign).map(|t| format!("{:?}", t.prompt)).collect();
     if !names.is_empty() {
         let taken: Vec<&str> = taken.iter().map(|m| m.as_str()).collect();
-        let message = format!("SAT was not trained to find {} in {}", names.join(", "), taken.join(", "));
+        let message =
+            format!("SAT was not trained to find {} in {}", names.join(", "), taken.join(", "));
         problems.warn(path, message);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     fn prompts(text: &str) -> Vec<String> {
@@ -369,13 +373,16 @@ mod tests {
     #[test]
     fn resolved_targets_carry_their_codes() {
         let mut table = String::new();
-        for text in ["liver", "left kidney", "kidney cyst", "left heart ventricle", "left anterior eyeball"] {
+        for text in
+            ["liver", "left kidney", "kidney cyst", "left heart ventricle", "left anterior eyeball"]
+        {
             for target in resolve(text).unwrap() {
                 let concept = &target.concept;
                 let code = |code: &Code| format!("{} {} {}", code.value, code.scheme, code.meaning);
                 let part = |part: &Option<Code>| part.as_ref().map_or("-".to_owned(), code);
-                table.push_str(&format!(
-                    "{}: {} | {} | {} | {} | {} | exact {} | {:?}\n",
+                let _ = writeln!(
+                    table,
+                    "{}: {} | {} | {} | {} | {} | exact {} | {:?}",
                     target.prompt,
                     code(&concept.category),
                     code(&concept.property_type),
@@ -384,7 +391,7 @@ mod tests {
                     part(&concept.anatomic_region_modifier),
                     concept.exact,
                     target.rgb,
-                ));
+                );
             }
         }
 

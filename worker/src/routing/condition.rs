@@ -153,7 +153,7 @@ impl Condition {
                 Err(format!("none of {} alternatives: {}", any.len(), reasons.join("; ")))
             }
             Self::Not(inner) => match inner.check(facts) {
-                Ok(()) => Err(format!("excluded: {}", inner)),
+                Ok(()) => Err(format!("excluded: {inner}")),
                 Err(_) => Ok(()),
             },
         }
@@ -172,7 +172,9 @@ impl Condition {
     /// The modalities that it takes, where it says so by an equality that always applies.
     pub(crate) fn modalities(&self) -> Option<Vec<Modality>> {
         match self {
-            Self::Fact(Subject::Attribute(attribute), test) if attribute.keyword() == "Modality" => {
+            Self::Fact(Subject::Attribute(attribute), test)
+                if attribute.keyword() == "Modality" =>
+            {
                 let words = test.words()?;
                 Some(words.iter().filter_map(|word| word.parse().ok()).collect())
             }

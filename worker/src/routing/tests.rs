@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use dicom_types::GridGeometry;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -105,7 +107,7 @@ fn a_condition_that_does_not_hold_says_why() {
     let mut table = String::new();
     for failing in failing {
         let reason = condition(&failing).check(&facts).unwrap_err();
-        table.push_str(&format!("{failing}\n    {reason}\n"));
+        let _ = writeln!(table, "{failing}\n    {reason}");
     }
 
     insta::assert_snapshot!(table);
@@ -153,9 +155,8 @@ fn a_series_without_volume_has_no_geometry_to_match() {
 
 #[test]
 fn planes_are_named_by_their_normal() {
-    let plane = |steps| {
-        GeometryFacts::from(&GridGeometry::new([2, 2, 2], [0.0; 3], steps).unwrap()).plane
-    };
+    let plane =
+        |steps| GeometryFacts::from(&GridGeometry::new([2, 2, 2], [0.0; 3], steps).unwrap()).plane;
     let (x, y, z) = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]);
 
     assert_eq!(plane([z, y, x]), Plane::Axial);

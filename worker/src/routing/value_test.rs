@@ -96,7 +96,8 @@ impl Test {
             }
         };
         if text.is_empty() {
-            problems.error(path, "is empty; write { present = false } for an attribute without value");
+            problems
+                .error(path, "is empty; write { present = false } for an attribute without value");
             return None;
         }
         if kind == Kind::Plane && !Plane::ALL.iter().any(|plane| plane.as_str() == text) {
@@ -273,7 +274,10 @@ impl Test {
                 Some(Self::Between { min, max })
             }
             Kind::Text | Kind::AeTitle | Kind::Plane => {
-                problems.error(path, "min and max need numbers, dates or times, and the values are text");
+                problems.error(
+                    path,
+                    "min and max need numbers, dates or times, and the values are text",
+                );
                 None
             }
         }

@@ -90,11 +90,8 @@ pub(super) fn read() -> Result<Vocabulary> {
 
 fn class(row: Row) -> Result<Class> {
     let is_cautious = row.tier == "C";
-    let own = Code::new(
-        &row.property_type_code,
-        &row.property_type_scheme,
-        &row.property_type_meaning,
-    );
+    let own =
+        Code::new(&row.property_type_code, &row.property_type_scheme, &row.property_type_meaning);
     let alternative = code(&row.alt_type_code, &row.alt_type_scheme, &row.alt_type_meaning);
     let mut modifier = code(&row.modifier_code, &row.modifier_scheme, &row.modifier_meaning);
     if is_cautious && modifier.is_none() {
