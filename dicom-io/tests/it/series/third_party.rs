@@ -9,7 +9,7 @@ use dicom_io::series::{Stack, read_stacks};
 
 use super::shared_material::{folders, shared_material};
 
-/// A stack as read by tests/python/read_volume.py.
+/// A stack as read by `tests/python/read_volume.py`.
 pub(super) struct ReadByOthers {
     shape: Vec<usize>,
     /// From `[slice, row, column, 1]` to LPS millimetres, row by row, with the mean step between the positions.
