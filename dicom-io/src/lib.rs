@@ -8,6 +8,7 @@ pub mod header;
 pub mod part10;
 pub mod phi;
 pub mod scp;
+pub mod scu;
 pub mod secondary_capture;
 pub mod seg;
 pub mod series;

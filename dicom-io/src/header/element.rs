@@ -5,15 +5,15 @@ use dicom::core::{Tag, VR};
 use dicom::dictionary_std::StandardDataDictionary;
 
 /// Stated length that means "up to a delimiter" (PS3.5 7.1.1).
-pub(super) const UNDEFINED_LENGTH: u32 = 0xFFFF_FFFF;
+pub(crate) const UNDEFINED_LENGTH: u32 = 0xFFFF_FFFF;
 
-pub(super) const ITEM: Tag = Tag(0xFFFE, 0xE000);
-pub(super) const ITEM_DELIMITATION: Tag = Tag(0xFFFE, 0xE00D);
-pub(super) const SEQUENCE_DELIMITATION: Tag = Tag(0xFFFE, 0xE0DD);
+pub(crate) const ITEM: Tag = Tag(0xFFFE, 0xE000);
+pub(crate) const ITEM_DELIMITATION: Tag = Tag(0xFFFE, 0xE00D);
+pub(crate) const SEQUENCE_DELIMITATION: Tag = Tag(0xFFFE, 0xE0DD);
 
 /// How data elements are laid out (PS3.5 clause 7 and annex A).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     ImplicitLittle,
     ExplicitLittle,
     ExplicitBig,
@@ -37,36 +37,36 @@ impl Layout {
 
 /// One decoded element or item header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ElementHeader {
-    pub(super) tag: Tag,
-    pub(super) vr: VR,
+pub(crate) struct ElementHeader {
+    pub(crate) tag: Tag,
+    pub(crate) vr: VR,
     /// Length of the value, or [`UNDEFINED_LENGTH`].
-    pub(super) length: u32,
+    pub(crate) length: u32,
     /// Bytes that the header itself takes.
-    pub(super) header_length: usize,
+    pub(crate) header_length: usize,
 }
 
 impl ElementHeader {
     /// Whether the value holds items: a sequence, or something of undefined length that was written without
     /// knowing better (PS3.5 6.2.2 note 5).
-    pub(super) fn holds_items(&self) -> bool {
+    pub(crate) fn holds_items(&self) -> bool {
         self.vr == VR::SQ || (self.length == UNDEFINED_LENGTH && !self.holds_fragments())
     }
 
     /// Whether the value is encapsulated pixel data (PS3.5 A.4).
-    pub(super) fn holds_fragments(&self) -> bool {
+    pub(crate) fn holds_fragments(&self) -> bool {
         self.length == UNDEFINED_LENGTH && matches!(self.vr, VR::OB | VR::OW)
     }
 
     /// How the items of a sequence value are laid out: an unknown representation hides implicit little endian.
-    pub(super) fn layout_of_items(&self, layout: Layout) -> Layout {
+    pub(crate) fn layout_of_items(&self, layout: Layout) -> Layout {
         if self.vr == VR::UN { Layout::ImplicitLittle } else { layout }
     }
 }
 
 /// What the first bytes of an element say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decoded {
+pub(crate) enum Decoded {
     Header(ElementHeader),
     /// More bytes are needed.
     Incomplete,
@@ -75,7 +75,7 @@ pub(super) enum Decoded {
 }
 
 /// Decodes the header at the front of `bytes`.
-pub(super) fn decode_header(bytes: &[u8], layout: Layout) -> Decoded {
+pub(crate) fn decode_header(bytes: &[u8], layout: Layout) -> Decoded {
     let Some(prefix) = bytes.first_chunk::<8>() else { return Decoded::Incomplete };
     let [group_0, group_1, element_0, element_1, rest @ ..] = *prefix;
     let tag = Tag(layout.u16([group_0, group_1]), layout.u16([element_0, element_1]));
@@ -106,7 +106,7 @@ pub(super) fn decode_header(bytes: &[u8], layout: Layout) -> Decoded {
 }
 
 /// The representation that the standard's dictionary gives to `tag`.
-pub(super) fn dictionary_vr(tag: Tag) -> Option<VR> {
+pub(crate) fn dictionary_vr(tag: Tag) -> Option<VR> {
     let is_overlay_data = tag.0 >> 8 == 0x60 && tag.1 == 0x3000;
     if is_overlay_data {
         return Some(VR::OW);
@@ -118,7 +118,7 @@ pub(super) fn dictionary_vr(tag: Tag) -> Option<VR> {
 }
 
 /// Whether the dictionary leaves signed or unsigned to Pixel Representation.
-pub(super) fn takes_sign_of_samples(tag: Tag) -> bool {
+pub(crate) fn takes_sign_of_samples(tag: Tag) -> bool {
     StandardDataDictionary.by_tag(tag).is_some_and(|entry| entry.vr() == VirtualVr::Xs)
 }
 

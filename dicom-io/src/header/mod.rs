@@ -4,7 +4,7 @@
 //! stated, stops at Pixel Data, and its errors name attributes and offsets, never values.
 
 mod dataset;
-mod element;
+pub(crate) mod element;
 mod reader;
 mod scanner;
 mod text;

@@ -20,8 +20,8 @@ use super::receiver::{
 use super::store::StoreOperation;
 use crate::dimse::{CommandField, CommandSet, MAX_COMMAND_BYTES, Status, StoreStatus};
 use crate::upper_layer::{
-    AssociationRequest, Link, PDU_HEADER_BYTES, PDV_HEADER_BYTES, PduKind, WireError, data_values,
-    parse_request,
+    AssociationRequest, COMMAND, LAST, Link, PDV_HEADER_BYTES, PduKind, WireError, data_header,
+    data_values, parse_request,
 };
 
 /// How long a peer may take to close after we said the last word (the ARTIM timer of PS3.8 9.1.5).
@@ -433,11 +433,7 @@ where
 
     async fn respond(&mut self, context_id: u8, response: &CommandSet) -> Result<(), Ending> {
         let command = response.encode();
-        let mut bytes = Vec::with_capacity(PDU_HEADER_BYTES + PDV_HEADER_BYTES + command.len());
-        bytes.extend_from_slice(&[4, 0]);
-        bytes.extend_from_slice(&((PDV_HEADER_BYTES + command.len()) as u32).to_be_bytes());
-        bytes.extend_from_slice(&((2 + command.len()) as u32).to_be_bytes());
-        bytes.extend_from_slice(&[context_id, 3]);
+        let mut bytes = data_header(context_id, COMMAND | LAST, command.len()).to_vec();
         bytes.extend_from_slice(&command);
         self.link.send_bytes(&bytes, self.shared.config.timeouts.write).await?;
         Ok(())

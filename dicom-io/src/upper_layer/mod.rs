@@ -4,10 +4,12 @@
 //! the receive buffer and its values are handed out as slices. dicom-ul's own association types would accept any
 //! stated length on the data path, reject for good only, and copy every value.
 
+mod accept;
 mod data_value;
 mod request;
 mod stream;
 
+pub(crate) use accept::{Acceptance, parse_acceptance};
 pub(crate) use data_value::data_values;
 pub(crate) use request::{AssociationRequest, parse_request};
 pub(crate) use stream::{Link, PduKind, WireError};
@@ -20,3 +22,20 @@ pub(crate) const PDU_HEADER_BYTES: usize = 6;
 
 /// Bytes in front of the fragment in a presentation data value: length, context id, control.
 pub(crate) const PDV_HEADER_BYTES: usize = 6;
+
+/// The front of a P-DATA-TF PDU with one data value whose fragment has `length` bytes.
+pub(crate) fn data_header(
+    context_id: u8,
+    control: u8,
+    length: usize,
+) -> [u8; PDU_HEADER_BYTES + PDV_HEADER_BYTES] {
+    let [p0, p1, p2, p3] = ((PDV_HEADER_BYTES + length) as u32).to_be_bytes();
+    let [v0, v1, v2, v3] = ((2 + length) as u32).to_be_bytes();
+    [4, 0, p0, p1, p2, p3, v0, v1, v2, v3, context_id, control]
+}
+
+/// Control bits of a data value (PS3.8 E.2): part of a command.
+pub(crate) const COMMAND: u8 = 1;
+
+/// Control bits of a data value (PS3.8 E.2): the last fragment.
+pub(crate) const LAST: u8 = 2;

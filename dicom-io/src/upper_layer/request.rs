@@ -68,7 +68,9 @@ fn parse_context(value: &[u8]) -> Result<PresentationContextProposed, MalformedR
 }
 
 /// Items of one type byte, one reserved byte and a length of 16 bits.
-fn items_of(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), MalformedRequest>> {
+pub(super) fn items_of(
+    mut bytes: &[u8],
+) -> impl Iterator<Item = Result<(u8, &[u8]), MalformedRequest>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -87,7 +89,7 @@ fn items_of(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u8, &[u8]), Malfor
     })
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_matches([' ', '\0']).to_owned()
 }
 

@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 mod header;
-mod series;
 mod hostile;
 mod peer;
 mod phantom;
 mod scp;
+mod scu;
+mod series;

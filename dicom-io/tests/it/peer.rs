@@ -35,6 +35,45 @@ pub(crate) fn text(output: &Output) -> String {
     )
 }
 
+/// A DCMTK program that listens; killed when dropped.
+pub(crate) struct Storescp {
+    pub(crate) port: u16,
+    process: std::process::Child,
+}
+
+impl Storescp {
+    /// Starts `storescp` on a free port, writing what it receives to `folder`.
+    pub(crate) async fn start(folder: &Path, options: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let process = Command::new("/usr/bin/storescp")
+            .args(options)
+            .args(["--aetitle", "PACS", "--output-directory"])
+            .arg(folder)
+            .arg(port.to_string())
+            .env("TCP_NODELAY", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("DCMTK must be installed for this test: {error}"));
+        for _ in 0..500 {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return Self { port, process };
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("storescp does not listen");
+    }
+}
+
+impl Drop for Storescp {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// One instance as the receiver got it.
 #[derive(Debug, Clone)]
 pub(crate) struct Kept {
