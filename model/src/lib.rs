@@ -8,8 +8,8 @@ pub mod phantom;
 
 pub use generated::{generated_input, generated_tensor, generated_values};
 pub use net::{
-    Convolution, GeneratedTensors, InferError, LoadNetworkError, MaskStrip, Network, TensorSource,
-    WindowFeatures,
+    Convolution, GeneratedTensors, InferError, LoadNetworkError, MaskStrip, Network, StageTiming,
+    TensorSource, WindowFeatures,
 };
 pub use pack::{
     Architecture, Manifest, ManifestError, OpenPackError, Pack, PackDigest, PackWriter,

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -46,8 +47,19 @@ struct DecoderStage {
 pub(crate) struct Vision {
     /// Features of every voxel, `C0` channels.
     pub(crate) voxels: FeatureMap,
+    /// Time of every stage, in order.
+    pub(crate) timings: Vec<StageTiming>,
     /// Pooled encoder maps side by side on the coarsest grid, `[h, w, d, sum of channels]`.
     pub(crate) tokens: Vec<f32>,
+}
+
+/// Time that one stage of the vision network took.
+#[derive(Debug, Clone)]
+pub struct StageTiming {
+    /// `enc0` and on from the finest, then `dec0` and on from the coarsest.
+    pub name: String,
+    /// Wall-clock time.
+    pub duration: Duration,
 }
 
 /// The caller wanted no more.
@@ -121,6 +133,13 @@ impl Backbone {
     ) -> Result<Vision, Cancelled> {
         let go_on = || if cancel.load(Ordering::Relaxed) { Err(Cancelled) } else { Ok(()) };
         go_on()?;
+        let mut timings = Vec::with_capacity(2 * self.encoder.len());
+        let mut begin = Instant::now();
+        let mut finish = |name: String, map: &FeatureMap| {
+            timings.push(StageTiming { name, duration: begin.elapsed() });
+            observe(&timings[timings.len() - 1].name, map);
+            begin = Instant::now();
+        };
         let mut map = self.stem.apply(self.level, arena, window, shape);
         let full_size = map.values.len();
         let coarsest = self.encoder.len() - 1;
@@ -136,8 +155,8 @@ impl Backbone {
                     skips.push(previous);
                 }
             }
-            observe(&format!("enc{resolution}"), &map);
             pooled.push(average_pool(self.level, &map, 1 << (coarsest - resolution)));
+            finish(format!("enc{resolution}"), &map);
         }
         let channels: Vec<usize> =
             skips.iter().chain(std::iter::once(&map)).map(|map| map.channels).collect();
@@ -155,9 +174,9 @@ impl Backbone {
                 go_on()?;
                 map = unit.apply(self.level, arena, &map);
             }
-            observe(&format!("dec{stage}"), &map);
+            finish(format!("dec{stage}"), &map);
         }
-        Ok(Vision { voxels: map, tokens })
+        Ok(Vision { voxels: map, timings, tokens })
     }
 }
 

@@ -7,7 +7,8 @@ use super::{
     weights::{LoadNetworkError, TensorSource},
 };
 use crate::ops::cpu::{
-    Arena, DirectWeights, FeatureMap, Level, Moments, Shape, Source, StemWeights, TransposedWeights,
+    Arena, DirectWeights, FeatureMap, Level, Moments, Shape, Source, StemWeights,
+    TransposedWeights, WinogradWeights,
 };
 
 /// A conv unit. Its convolution's bias is not read: the norm takes it away again.
@@ -21,7 +22,12 @@ pub(crate) struct ConvUnit {
 #[derive(Debug)]
 enum Kernel {
     Direct(DirectWeights),
+    Winograd(WinogradWeights),
 }
+
+/// Largest transformed kernel of a layer. Beyond, a layer is so coarse that reading the kernel costs
+/// more than the products it saves.
+const MAX_TRANSFORMED_BYTES: usize = 128 << 20;
 
 /// Learned scale and shift of an instance norm.
 #[derive(Debug)]
@@ -62,10 +68,13 @@ impl ConvUnit {
     ) -> Result<Self, LoadNetworkError> {
         let shape = [outputs, sources.iter().sum(), 3, 3, 3];
         let kernel = weights.values(&format!("{name}.conv.weight"), &shape)?;
-        let kernel = match convolution {
-            Convolution::Direct | Convolution::Winograd => {
-                Kernel::Direct(DirectWeights::pack(level, &kernel, outputs, sources, step))
-            }
+        let fast = convolution == Convolution::Winograd
+            && step == 1
+            && WinogradWeights::bytes(outputs, sources) <= MAX_TRANSFORMED_BYTES;
+        let kernel = if fast {
+            Kernel::Winograd(WinogradWeights::pack(level, &kernel, outputs, sources))
+        } else {
+            Kernel::Direct(DirectWeights::pack(level, &kernel, outputs, sources, step))
         };
         Ok(Self { kernel, norm: Norm::load(weights, name, outputs)?, step })
     }
@@ -97,10 +106,12 @@ impl Unfinished<'_> {
     ) {
         let plane = self.map.plane();
         let target = &mut self.map.values[planes.start * plane..planes.end * plane];
+        let shape = self.map.shape;
         let moments = match &self.unit.kernel {
-            Kernel::Direct(weights) => {
-                weights.apply(level, arena, sources, target, planes, self.map.shape)
+            Kernel::Winograd(weights) => {
+                weights.apply(level, arena, sources, target, planes, shape)
             }
+            Kernel::Direct(weights) => weights.apply(level, arena, sources, target, planes, shape),
         };
         self.moments.merge(&moments);
     }

@@ -19,6 +19,7 @@ use std::{
 
 use candle_core::{Device, Tensor};
 
+pub use self::backbone::StageTiming;
 pub use self::weights::{GeneratedTensors, LoadNetworkError, TensorSource};
 use self::{
     backbone::{Backbone, Observer},
@@ -62,6 +63,7 @@ pub struct Network {
 #[derive(Debug)]
 pub struct WindowFeatures {
     voxels: FeatureMap,
+    timings: Vec<StageTiming>,
     tokens: Tensor,
     memory: Memory,
 }
@@ -200,7 +202,7 @@ impl Network {
         let positions = positional_table(grid, width);
         let positions = Tensor::from_vec(positions, (rows.0, width), &Device::Cpu)?;
         let memory = self.decoder.memory(&tokens, &positions)?;
-        Ok(WindowFeatures { voxels: vision.voxels, tokens, memory })
+        Ok(WindowFeatures { voxels: vision.voxels, timings: vision.timings, tokens, memory })
     }
 
     /// Turns `queries`, `[target][query width]`, into mask embeddings `[target][C0]` for a window.
@@ -279,6 +281,11 @@ impl WindowFeatures {
     /// Shape of the window, `[h, w, d]`.
     pub fn shape(&self) -> [usize; 3] {
         self.voxels.shape
+    }
+
+    /// Time of every stage of the vision network, in order.
+    pub fn timings(&self) -> &[StageTiming] {
+        &self.timings
     }
 
     /// Projected tokens, `[token][query width]`, tokens in row-major order of the coarsest grid.

@@ -19,6 +19,7 @@ mod simd;
 mod statistics;
 mod stem;
 mod transposed;
+mod winograd;
 
 pub(crate) use arena::Arena;
 pub(crate) use direct::DirectWeights;
@@ -29,3 +30,4 @@ pub(crate) use simd::{LANES, Level};
 pub(crate) use statistics::Moments;
 pub(crate) use stem::StemWeights;
 pub(crate) use transposed::TransposedWeights;
+pub(crate) use winograd::WinogradWeights;
