@@ -47,8 +47,8 @@ fn check(config: &Config, format: Format) -> Result<Outcome> {
             json!(protocol.name),
             json!(protocol.condition.to_string()),
             json!(protocol.model),
-            json!(protocol.orientation),
-            json!(protocol.priority),
+            json!(protocol.orientation.as_str()),
+            json!(protocol.priority.as_str()),
             json!(protocol.targets.len()),
             json!(protocol.destinations),
         ]);

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use crate::protocol::Protocol;
 
@@ -227,29 +227,28 @@ fn with_url_files(mut raw: RawConfig, problems: &mut Problems) -> RawConfig {
 /// What `config show` prints: without passwords, and the same every time.
 fn redacted(mut raw: RawConfig) -> RawConfig {
     for protocol in &mut raw.protocols {
-        protocol.matches = protocol.matches.take().map(in_order);
+        if let Some(Json::Object(ordered)) =
+            protocol.matches.take().map(|table| in_order(Json::Object(table)))
+        {
+            protocol.matches = Some(ordered);
+        }
     }
     raw.store.url = ServiceUrl::new(raw.store.url).redacted();
     raw.queue.url = ServiceUrl::new(raw.queue.url).redacted();
     raw
 }
 
-/// Tables of the site file come in no order.
-fn in_order(table: Map<String, Json>) -> Map<String, Json> {
-    let mut entries: Vec<(String, Json)> = table.into_iter().collect();
-    entries.sort_by(|a, b| a.0.cmp(&b.0));
-    let ordered = entries.into_iter().map(|(key, value)| match value {
-        Json::Object(inner) => (key, Json::Object(in_order(inner))),
-        Json::Array(list) => {
-            let list = list.into_iter().map(|item| match item {
-                Json::Object(inner) => Json::Object(in_order(inner)),
-                other => other,
-            });
-            (key, Json::Array(list.collect()))
+/// The same value with the keys of every table sorted: tables of a site file come in no order.
+pub(crate) fn in_order(value: Json) -> Json {
+    match value {
+        Json::Object(table) => {
+            let mut entries: Vec<(String, Json)> = table.into_iter().collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Json::Object(entries.into_iter().map(|(key, value)| (key, in_order(value))).collect())
         }
-        other => (key, other),
-    });
-    ordered.collect()
+        Json::Array(list) => Json::Array(list.into_iter().map(in_order).collect()),
+        other => other,
+    }
 }
 
 fn origin(site: Option<&SiteFile>, path: &FieldPath) -> Option<String> {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::protocol::{Orientation, Priority};
+use crate::protocol::Orientation;
+use prosector_storage::Priority;
 
 fn site(text: &str) -> SiteFile {
     SiteFile { path: PathBuf::from("prosector.toml"), text: text.to_owned() }

@@ -4,45 +4,22 @@ mod target;
 
 use std::collections::HashSet;
 
-use crate::config::{FieldPath, Problems, RawProtocol, name, suggest};
+use prosector_storage::{Priority, ProtocolRevision, ResultForm, Sha256Digest};
+
+use crate::config::{FieldPath, Problems, RawProtocol, in_order, name, suggest};
 use crate::routing::Condition;
 
-pub(crate) use target::{ResolveError, Target, resolve};
+pub(crate) use target::{Target, resolve};
 
 /// Name of the pack that is built in.
 pub(crate) const PHANTOM_PACK: &str = "phantom";
 
-/// How urgent a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Priority {
-    /// A patient waits on the table.
-    Stat,
-    /// Soon.
-    Urgent,
-    /// In turn.
-    Routine,
-    /// When nothing else waits.
-    Backfill,
-}
-
-impl Priority {
-    const ALL: [(&'static str, Self); 4] = [
-        ("stat", Self::Stat),
-        ("urgent", Self::Urgent),
-        ("routine", Self::Routine),
-        ("backfill", Self::Backfill),
-    ];
-}
-
 /// Voxel order that a volume is brought into before the network sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Orientation {
     /// Axes grow to Right, Anterior, Superior: what SAT was trained on, sagittal spines apart.
-    #[serde(rename = "RAS")]
     Ras,
     /// Axes grow to Anterior, Superior, Right: sagittal scans of the spine.
-    #[serde(rename = "ASR")]
     Asr,
 }
 
@@ -59,9 +36,7 @@ impl Orientation {
 }
 
 /// Forms of the result that this version writes.
-const FORMS: [&str; 1] = ["seg"];
-/// Forms that a site file may name as a preference.
-const KNOWN_FORMS: [&str; 5] = ["seg", "labelmap", "sr", "picture", "rtstruct"];
+const WRITTEN_FORMS: [ResultForm; 1] = [ResultForm::Seg];
 
 /// Which series, which targets, which model pack, which destinations.
 #[derive(Debug, Clone)]
@@ -78,11 +53,24 @@ pub(crate) struct Protocol {
     pub(crate) priority: Priority,
     /// Voxel order for the network.
     pub(crate) orientation: Orientation,
+    /// Forms of the result.
+    pub(crate) forms: Vec<ResultForm>,
     /// Names of destinations.
     pub(crate) destinations: Vec<String>,
+    /// The protocol as it was written, keys in a fixed order.
+    pub(crate) definition: String,
 }
 
 impl Protocol {
+    /// What a job made by this protocol refers to.
+    pub(crate) fn revision(&self) -> ProtocolRevision {
+        ProtocolRevision {
+            protocol_name: self.name.clone(),
+            sha256: Sha256Digest::of(self.definition.as_bytes()),
+            definition: self.definition.clone(),
+        }
+    }
+
     /// Checks every `[[protocol]]`, noting what is wrong. `destinations` are the names that exist.
     pub(crate) fn read_all(
         raw: &[RawProtocol],
@@ -118,7 +106,7 @@ impl Protocol {
         let priority = choose(
             raw.priority.as_deref(),
             "routine",
-            &Priority::ALL,
+            &Priority::ALL.iter().map(|p| (p.as_str(), *p)).collect::<Vec<_>>(),
             &path.key("priority"),
             problems,
         );
@@ -129,7 +117,7 @@ impl Protocol {
             &path.key("orientation"),
             problems,
         );
-        check_forms(&raw.forms, &path.key("forms"), problems);
+        let forms = forms(&raw.forms, &path.key("forms"), problems);
         check_destinations(
             &raw.destinations,
             &path.key("destinations"),
@@ -146,9 +134,17 @@ impl Protocol {
             targets,
             priority: priority?,
             orientation: orientation?,
+            forms,
             destinations: raw.destinations.clone(),
+            definition: definition(raw),
         })
     }
+}
+
+/// The protocol as JSON: keys sorted, so that the same protocol is the same text.
+fn definition(raw: &RawProtocol) -> String {
+    let value = serde_json::to_value(raw).expect("text, numbers and lists are JSON");
+    in_order(value).to_string()
 }
 
 fn missing<T>(path: &FieldPath, advice: &str, problems: &mut Problems) -> Option<T> {
@@ -175,21 +171,30 @@ fn choose<T: Copy>(
 
 /// A form that this version does not write may stand in a list as a preference, as long as another one follows that
 /// it does write: a site that gets nothing of what it asked for must hear of it at the start.
-fn check_forms(forms: &[String], path: &FieldPath, problems: &mut Problems) {
-    for (index, form) in forms.iter().enumerate() {
-        if !KNOWN_FORMS.contains(&form.as_str()) {
-            let hint = suggest::hint(form, KNOWN_FORMS);
-            let message = format!("{form:?} is none of {}{hint}", KNOWN_FORMS.join(", "));
-            problems.error(&path.index(index), message);
-        } else if !FORMS.contains(&form.as_str()) {
-            problems.warn(&path.index(index), format!("this version writes no {form}"));
+fn forms(raw: &[String], path: &FieldPath, problems: &mut Problems) -> Vec<ResultForm> {
+    if raw.is_empty() {
+        return WRITTEN_FORMS.to_vec();
+    }
+    let words: Vec<&str> = ResultForm::ALL.iter().map(|form| form.as_str()).collect();
+    let mut written = Vec::new();
+    let mut all_known = true;
+    for (index, word) in raw.iter().enumerate() {
+        let path = path.index(index);
+        match word.parse::<ResultForm>() {
+            Ok(form) if WRITTEN_FORMS.contains(&form) => written.push(form),
+            Ok(form) => problems.warn(&path, format!("this version writes no {form}")),
+            Err(_) => {
+                all_known = false;
+                let hint = suggest::hint(word, words.iter().copied());
+                problems.error(&path, format!("{word:?} is none of {}{hint}", words.join(", ")));
+            }
         }
     }
-    let is = |words: &[&str], form: &String| words.contains(&form.as_str());
-    let all_known = forms.iter().all(|form| is(&KNOWN_FORMS, form));
-    if !forms.is_empty() && all_known && !forms.iter().any(|form| is(&FORMS, form)) {
-        problems.error(path, format!("this version writes {} alone", FORMS.join(", ")));
+    if written.is_empty() && all_known {
+        let words = WRITTEN_FORMS.map(ResultForm::as_str).join(", ");
+        problems.error(path, format!("this version writes {words} alone"));
     }
+    written
 }
 
 fn check_destinations(

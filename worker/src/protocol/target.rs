@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use dicom_io::coded_concept::CodedConcept;
+use dicom_io::seg::{LongString, SegmentConcept};
 use dicom_types::Modality;
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{FieldPath, Problems, suggest};
 use crate::routing::Condition;
-use crate::vocabulary::{Class, Code, Concept, Sex, TargetSet, Vocabulary, parse_rgb};
+use crate::vocabulary::{Class, Sex, TargetSet, Vocabulary, parse_rgb};
 
 /// Coding scheme of concepts that no published table holds (PS3.3 8.2: local schemes start with 99).
 const PRIVATE_SCHEME: &str = "99PROSECTOR";
@@ -17,18 +19,19 @@ const PRIVATE_SCHEME: &str = "99PROSECTOR";
 const MAX_PROMPT: usize = 64;
 
 /// One segment to look for.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// What the text encoder reads, and the segment's label.
     pub(crate) prompt: String,
     /// What the segment is.
-    pub(crate) concept: Concept,
+    pub(crate) concept: SegmentConcept,
+    /// Whether the concept says no less than the prompt.
+    pub(crate) exact: bool,
     /// Display colour, sRGB.
     pub(crate) rgb: [u8; 3],
     /// Looked for in patients of this sex alone.
     pub(crate) only_for: Option<Sex>,
     /// Scans in which the class was labelled during training; empty when that is not known.
-    #[serde(skip)]
     pub(crate) trained_on: Vec<Modality>,
 }
 
@@ -37,6 +40,7 @@ impl Target {
         Self {
             prompt: class.name.clone(),
             concept: class.concept.clone(),
+            exact: class.exact,
             rgb: class.rgb,
             only_for: None,
             trained_on: class.modalities.clone(),
@@ -47,18 +51,21 @@ impl Target {
     pub(crate) fn free_text(prompt: &str) -> Self {
         let digest = Sha256::digest(prompt.as_bytes());
         let value = format!("{:02X}{:02X}{:02X}{:02X}", digest[0], digest[1], digest[2], digest[3]);
-        let meaning: String = prompt.chars().take(MAX_PROMPT).collect();
+        let meaning = LongString::fitted(prompt);
+        let code = |value: &str, scheme: &str, meaning: &str| {
+            CodedConcept::new(value, scheme, meaning).expect("each part fits its attribute")
+        };
         Self {
             prompt: prompt.to_owned(),
-            concept: Concept {
+            concept: SegmentConcept {
                 // Wide enough for anatomy and findings; which of the two a free text means is not known.
-                category: Code::new("123037004", "SCT", "Body structure"),
-                property_type: Code::new(&value, PRIVATE_SCHEME, &meaning),
-                modifier: None,
+                property_category: code("123037004", "SCT", "Body structure"),
+                property_type: code(&value, PRIVATE_SCHEME, meaning.as_str()),
+                property_type_modifier: None,
                 anatomic_region: None,
                 anatomic_region_modifier: None,
-                exact: true,
             },
+            exact: true,
             rgb: [128 | (digest[4] / 2), 128 | (digest[5] / 2), 128 | (digest[6] / 2)],
             only_for: None,
             trained_on: Vec::new(),
@@ -188,17 +195,26 @@ fn targets_of_set(vocabulary: &Vocabulary, set: &TargetSet, with_lesions: bool) 
     targets
 }
 
+/// A coded concept as a site file writes it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCode {
+    value: String,
+    scheme: String,
+    meaning: String,
+}
+
 /// A target that brings its codes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTarget {
     prompt: String,
-    category: Code,
+    category: RawCode,
     #[serde(rename = "type")]
-    property_type: Code,
-    modifier: Option<Code>,
-    region: Option<Code>,
-    region_modifier: Option<Code>,
+    property_type: RawCode,
+    modifier: Option<RawCode>,
+    region: Option<RawCode>,
+    region_modifier: Option<RawCode>,
     /// `#RRGGBB`
     rgb: Option<String>,
 }
@@ -234,18 +250,18 @@ fn read_table(value: &Value, path: &FieldPath, problems: &mut Problems) -> Optio
         problems.error(&path.key("prompt"), format!("must have 1 to {MAX_PROMPT} characters"));
         return None;
     }
-    let codes = [
-        ("category", Some(&raw.category)),
-        ("type", Some(&raw.property_type)),
-        ("modifier", raw.modifier.as_ref()),
-        ("region", raw.region.as_ref()),
-        ("region_modifier", raw.region_modifier.as_ref()),
-    ];
-    for (key, code) in codes {
-        if let Some(code) = code {
-            check_code(code, &path.key(key), problems);
+    let mut code = |key: &str, raw: Option<&RawCode>| match raw {
+        Some(RawCode { value, scheme, meaning }) => {
+            let code = CodedConcept::new(value, scheme, meaning);
+            problems.take(&path.key(key), code).map(Some)
         }
-    }
+        None => Some(None),
+    };
+    let category = code("category", Some(&raw.category));
+    let property_type = code("type", Some(&raw.property_type));
+    let modifier = code("modifier", raw.modifier.as_ref());
+    let region = code("region", raw.region.as_ref());
+    let region_modifier = code("region_modifier", raw.region_modifier.as_ref());
     let known = Vocabulary::get().class(prompt);
     let rgb = match raw.rgb.as_deref().map(parse_rgb) {
         Some(Some(rgb)) => rgb,
@@ -257,32 +273,18 @@ fn read_table(value: &Value, path: &FieldPath, problems: &mut Problems) -> Optio
     };
     Some(Target {
         prompt: prompt.to_owned(),
-        concept: Concept {
-            category: raw.category,
-            property_type: raw.property_type,
-            modifier: raw.modifier,
-            anatomic_region: raw.region,
-            anatomic_region_modifier: raw.region_modifier,
-            exact: true,
+        concept: SegmentConcept {
+            property_category: category??,
+            property_type: property_type??,
+            property_type_modifier: modifier?,
+            anatomic_region: region?,
+            anatomic_region_modifier: region_modifier?,
         },
+        exact: true,
         rgb,
         only_for: None,
         trained_on: known.map(|class| class.modalities.clone()).unwrap_or_default(),
     })
-}
-
-/// PS3.5 6.2: Code Value and Coding Scheme Designator are SH (16 characters), Code Meaning is LO (64).
-fn check_code(code: &Code, path: &FieldPath, problems: &mut Problems) {
-    let parts =
-        [("value", &code.value, 16), ("scheme", &code.scheme, 16), ("meaning", &code.meaning, 64)];
-    for (key, text, longest) in parts {
-        let length = text.chars().count();
-        let is_plain = !text.contains('\\') && !text.chars().any(char::is_control);
-        if text.trim().is_empty() || length > longest || !is_plain {
-            let message = format!("must have 1 to {longest} characters, none of them a backslash");
-            problems.error(&path.key(key), message);
-        }
-    }
 }
 
 /// Warns of targets that were trained on none of the modalities that the protocol takes.
@@ -363,11 +365,20 @@ mod tests {
         let target = Target::free_text("left lung nodule cluster");
         let other = Target::free_text("something else");
 
-        assert_eq!(target.concept.property_type.scheme, "99PROSECTOR");
-        assert_eq!(target.concept.property_type.meaning, "left lung nodule cluster");
-        assert!(target.concept.property_type.value.len() <= 16);
-        assert_ne!(target.concept.property_type.value, other.concept.property_type.value);
+        assert_eq!(target.concept.property_type.scheme_designator(), "99PROSECTOR");
+        assert_eq!(target.concept.property_type.meaning(), "left lung nodule cluster");
+        assert!(target.concept.property_type.value().len() <= 16);
+        assert_ne!(target.concept.property_type.value(), other.concept.property_type.value());
         assert_eq!(target, Target::free_text("left lung nodule cluster"));
+    }
+
+    #[test]
+    fn any_free_text_can_be_coded() {
+        for text in ["", "größer\\n", &"x".repeat(500)] {
+            let concept = Target::free_text(text).concept;
+
+            assert!(!concept.property_type.meaning().is_empty());
+        }
     }
 
     #[test]
@@ -378,18 +389,20 @@ mod tests {
         {
             for target in resolve(text).unwrap() {
                 let concept = &target.concept;
-                let code = |code: &Code| format!("{} {} {}", code.value, code.scheme, code.meaning);
-                let part = |part: &Option<Code>| part.as_ref().map_or("-".to_owned(), code);
+                let code = |code: &CodedConcept| {
+                    format!("{} {} {}", code.value(), code.scheme_designator(), code.meaning())
+                };
+                let part = |part: &Option<CodedConcept>| part.as_ref().map_or("-".to_owned(), code);
                 let _ = writeln!(
                     table,
                     "{}: {} | {} | {} | {} | {} | exact {} | {:?}",
                     target.prompt,
-                    code(&concept.category),
+                    code(&concept.property_category),
                     code(&concept.property_type),
-                    part(&concept.modifier),
+                    part(&concept.property_type_modifier),
                     part(&concept.anatomic_region),
                     part(&concept.anatomic_region_modifier),
-                    concept.exact,
+                    target.exact,
                     target.rgb,
                 );
             }

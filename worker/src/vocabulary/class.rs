@@ -1,47 +1,7 @@
 //! One class of the vocabulary.
 
+use dicom_io::seg::SegmentConcept;
 use dicom_types::Modality;
-
-/// A coded concept (PS3.3 table 8.8-1).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Code {
-    /// Code Value (0008,0100).
-    pub(crate) value: String,
-    /// Coding Scheme Designator (0008,0102).
-    pub(crate) scheme: String,
-    /// Code Meaning (0008,0104).
-    pub(crate) meaning: String,
-}
-
-impl Code {
-    /// Joins the three parts of a code.
-    pub(crate) fn new(value: &str, scheme: &str, meaning: &str) -> Self {
-        Self { value: value.to_owned(), scheme: scheme.to_owned(), meaning: meaning.to_owned() }
-    }
-
-    /// Whether this is the code `value` of `scheme`, whatever its meaning is called.
-    pub(crate) fn is(&self, scheme: &str, value: &str) -> bool {
-        self.scheme == scheme && self.value == value
-    }
-}
-
-/// What a segment is, in the words of the Segment Description macro (PS3.3 table C.8.20-4).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
-pub(crate) struct Concept {
-    /// Segmented Property Category.
-    pub(crate) category: Code,
-    /// Segmented Property Type.
-    pub(crate) property_type: Code,
-    /// Segmented Property Type Modifier: the side.
-    pub(crate) modifier: Option<Code>,
-    /// Anatomic Region, for findings.
-    pub(crate) anatomic_region: Option<Code>,
-    /// Anatomic Region Modifier.
-    pub(crate) anatomic_region_modifier: Option<Code>,
-    /// Whether the type says no less than the prompt.
-    pub(crate) exact: bool,
-}
 
 /// A prompt that SAT was trained with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +11,9 @@ pub(crate) struct Class {
     /// Scans in which the class was labelled during training.
     pub(crate) modalities: Vec<Modality>,
     /// What a segment of this class is.
-    pub(crate) concept: Concept,
+    pub(crate) concept: SegmentConcept,
+    /// Whether the type says no less than the prompt.
+    pub(crate) exact: bool,
     /// Recommended colour, sRGB.
     pub(crate) rgb: [u8; 3],
     /// Whether it is a finding rather than anatomy.

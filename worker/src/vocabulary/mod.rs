@@ -9,7 +9,7 @@ mod table;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-pub(crate) use class::{Class, Code, Concept, parse_rgb};
+pub(crate) use class::{Class, parse_rgb};
 pub(crate) use set::{Sex, TargetSet};
 
 static VOCABULARY: LazyLock<Vocabulary> =
@@ -39,10 +39,14 @@ impl Vocabulary {
 
     /// Every class whose type carries the code `value` of scheme `scheme`, those without a side first.
     pub(crate) fn classes_with_code(&self, scheme: &str, value: &str) -> Vec<&Class> {
-        let same_code = |class: &&Class| class.concept.property_type.is(scheme, value);
+        let same_code = |class: &&Class| {
+            let code = &class.concept.property_type;
+            code.scheme_designator() == scheme && code.value() == value
+        };
         let mut found: Vec<&Class> = self.classes.iter().filter(same_code).collect();
-        let is_narrower =
-            |c: &Class| c.concept.modifier.is_some() || c.concept.anatomic_region.is_some();
+        let is_narrower = |c: &Class| {
+            c.concept.property_type_modifier.is_some() || c.concept.anatomic_region.is_some()
+        };
         if found.iter().any(|class| !is_narrower(class)) {
             found.retain(|class| !is_narrower(class));
         }

@@ -3,13 +3,11 @@
 use dicom_types::Modality;
 
 /// Patient's Sex (0010,0040), where it decides which organs exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sex {
     /// `M`
-    #[serde(rename = "M")]
     Male,
     /// `F`
-    #[serde(rename = "F")]
     Female,
 }
 

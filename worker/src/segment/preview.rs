@@ -1,0 +1,32 @@
+//! A picture of the masks over the volume.
+
+use dicom_io::secondary_capture::{Overlay, render};
+use dicom_types::{Mask, Modality, Volume};
+
+use super::encode::NOTICE;
+use super::order::Order;
+
+/// Draws three planes of the patient through the masks, as PNG.
+///
+/// # Errors
+/// When the picture cannot be encoded.
+pub(crate) fn preview_png(
+    volume: &Volume,
+    modality: Modality,
+    order: &Order,
+    masks: &[Mask],
+) -> Result<Vec<u8>, png::EncodingError> {
+    let overlays: Vec<Overlay<'_>> = order
+        .targets
+        .iter()
+        .zip(masks)
+        .map(|(target, mask)| Overlay { label: &target.prompt, rgb: target.rgb, mask })
+        .collect();
+    let picture = render(volume, modality, &overlays, NOTICE);
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, picture.width as u32, picture.height as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header()?.write_image_data(&picture.rgb)?;
+    Ok(bytes)
+}
