@@ -161,7 +161,8 @@ impl Parts<'_> {
         dataset.text(tags::IMAGE_TYPE, *b"CS", "DERIVED\\PRIMARY");
         dataset.text(tags::INSTANCE_NUMBER, *b"IS", "1");
         dataset.text(tags::CONTENT_LABEL, *b"CS", "SEGMENTATION");
-        let description = LongString::fitted(&self.provenance.notice);
+        let description =
+            LongString::fitted(&format!("AI segmentation. {}", self.provenance.notice));
         dataset.text(tags::CONTENT_DESCRIPTION, *b"LO", description.as_str());
         dataset.text(tags::CONTENT_CREATOR_NAME, *b"PN", "prosector^automatic");
         dataset.us(tags::SAMPLES_PER_PIXEL, 1);

@@ -333,7 +333,13 @@ const COPIED: &[Tag] = &[
     tags::PATIENT_AGE,
     tags::PATIENT_SIZE,
     tags::PATIENT_WEIGHT,
+    tags::PATIENT_SIZE_CODE_SEQUENCE,
+    tags::MEDICAL_ALERTS,
+    tags::ALLERGIES,
+    tags::SMOKING_STATUS,
+    tags::LAST_MENSTRUAL_DATE,
     tags::OCCUPATION,
+    tags::PREGNANCY_STATUS,
     tags::ADDITIONAL_PATIENT_HISTORY,
     tags::PATIENT_SPECIES_DESCRIPTION,
     tags::PATIENT_SPECIES_CODE_SEQUENCE,
@@ -363,9 +369,22 @@ const COPIED: &[Tag] = &[
     tags::STUDY_ID,
     tags::POSITION_REFERENCE_INDICATOR,
     tags::REQUESTING_SERVICE,
+    tags::REASON_FOR_VISIT,
+    tags::REASON_FOR_VISIT_CODE_SEQUENCE,
     tags::ADMISSION_ID,
     tags::ISSUER_OF_ADMISSION_ID_SEQUENCE,
+    tags::SERVICE_EPISODE_ID,
+    tags::SERVICE_EPISODE_DESCRIPTION,
+    tags::ISSUER_OF_SERVICE_EPISODE_ID_SEQUENCE,
+    tags::PATIENT_STATE,
 ];
+
+/// Whether a copied attribute is of type 2 or 3. Empty ones of these are copied too, so that all objects of a study say
+/// the same of it.
+fn may_be_empty(tag: Tag) -> bool {
+    let is_clinical_trial = tag.0 == 0x0012;
+    !is_clinical_trial && tag != tags::SPECIFIC_CHARACTER_SET && tag != tags::BODY_PART_EXAMINED
+}
 
 /// What a result takes over from the first instance of its source.
 #[derive(Debug, Clone)]
@@ -401,7 +420,7 @@ impl SourceAttributes {
             let is_equipment = tag == tags::CONTRIBUTING_EQUIPMENT_SEQUENCE;
             is_identity || is_equipment || is_lossy(tag) || COPIED.contains(&tag)
         };
-        let elements = read_elements(path, wanted, tags::ISSUER_OF_ADMISSION_ID_SEQUENCE)?;
+        let elements = read_elements(path, wanted, tags::PATIENT_STATE)?;
         let mut attributes = Self {
             copied: Vec::new(),
             contributing_equipment: Vec::new(),
@@ -423,8 +442,9 @@ impl SourceAttributes {
                 (tag, value) if is_lossy(tag) => {
                     attributes.lossy.push(RawElement { value, ..element });
                 }
-                // An empty sequence says nothing, and where it is of type 1C or 3 it is not allowed.
+                // Where an empty value is not allowed, it is left out.
                 (_, RawValue::Items(items)) if items.iter().all(Vec::is_empty) => {}
+                (tag, RawValue::Bytes(bytes)) if bytes.is_empty() && !may_be_empty(tag) => {}
                 (_, value) => attributes.copied.push(RawElement { value, ..element }),
             }
         }

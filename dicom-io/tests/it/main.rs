@@ -8,4 +8,5 @@ mod peer;
 mod phantom;
 mod scp;
 mod scu;
+mod seg;
 mod series;

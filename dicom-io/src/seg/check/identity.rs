@@ -29,7 +29,7 @@ pub(super) fn check(object: &Parsed, stack: &Stack) -> Result<(), SegMismatch> {
     check_kind(object)?;
     let dataset = &object.dataset;
     for &tag in SHARED_WITH_SOURCE {
-        if optional_text(dataset, tag) != optional_text(&stack.header, tag) {
+        if optional_text(&object.header, tag) != optional_text(&stack.header, tag) {
             return Err(SegMismatch::Identity { attribute: keyword(tag) });
         }
     }

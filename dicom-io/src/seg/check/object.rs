@@ -8,9 +8,19 @@ use dicom::object::mem::InMemElement;
 use dicom::object::{InMemDicomObject, OpenFileOptions};
 
 use super::SegMismatch;
+use crate::header::{HeaderLimits, read_part10};
+
+/// Bounds for the attributes of patient and study; functional groups are passed over.
+const LIMITS: HeaderLimits = HeaderLimits {
+    max_bytes: u32::MAX as u64,
+    max_elements: usize::MAX,
+    ..HeaderLimits::for_receiving()
+};
 
 /// A parsed Part 10 file.
 pub(super) struct Parsed {
+    /// Its header as the header of the source was read, so that texts can be compared.
+    pub(super) header: InMemDicomObject,
     pub(super) media_storage_sop_class_uid: String,
     pub(super) media_storage_sop_instance_uid: String,
     pub(super) dataset: InMemDicomObject,
@@ -22,8 +32,10 @@ impl Parsed {
             .read_preamble(ReadPreamble::Always)
             .from_reader(bytes)
             .map_err(|_| SegMismatch::Unreadable)?;
+        let header = read_part10(bytes, LIMITS).map_err(|_| SegMismatch::Unreadable)?;
         let trimmed = |text: &str| text.trim_end_matches(['\0', ' ']).to_owned();
         Ok(Self {
+            header: header.dataset,
             media_storage_sop_class_uid: trimmed(&file.meta().media_storage_sop_class_uid),
             media_storage_sop_instance_uid: trimmed(&file.meta().media_storage_sop_instance_uid),
             dataset: file.into_inner(),

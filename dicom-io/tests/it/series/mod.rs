@@ -3,6 +3,6 @@
 mod fixture;
 mod geometry;
 mod pixels;
-mod shared_material;
+pub(crate) mod shared_material;
 mod splitting;
 mod third_party;

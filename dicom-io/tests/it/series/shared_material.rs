@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use dicom_io::series::{SeriesReport, read_stacks};
 
 /// The folder that `PROSECTOR_TEST_DICOM` names; `None`, and a word about it, when it is not set.
-pub(super) fn shared_material() -> Option<PathBuf> {
+pub(crate) fn shared_material() -> Option<PathBuf> {
     let root = std::env::var_os("PROSECTOR_TEST_DICOM").map(PathBuf::from);
     if root.is_none() {
         eprintln!("PROSECTOR_TEST_DICOM is not set: the shared test material is not read");
@@ -16,7 +16,7 @@ pub(super) fn shared_material() -> Option<PathBuf> {
 }
 
 /// Files below `root`, by the folder that holds them, named relative to `root`.
-pub(super) fn folders(root: &Path) -> BTreeMap<String, Vec<PathBuf>> {
+pub(crate) fn folders(root: &Path) -> BTreeMap<String, Vec<PathBuf>> {
     let mut folders = BTreeMap::<String, Vec<PathBuf>>::new();
     let mut pending = vec![root.to_owned()];
     while let Some(folder) = pending.pop() {

@@ -1,0 +1,8 @@
+//! Segmentations of series that others made, read by programs that others made.
+
+mod charsets;
+mod element_tree;
+mod example;
+mod mutants;
+mod peers;
+mod series;
