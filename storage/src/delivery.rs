@@ -74,6 +74,8 @@ pub struct LeasedDelivery {
     pub destination: String,
     /// Which attempt this is, from 1.
     pub attempt: u32,
+    /// Since when the result waits for this destination.
+    pub created_at: OffsetDateTime,
     /// Name of the process that holds the lease.
     pub worker: String,
     /// Number of the lease.
@@ -197,7 +199,8 @@ impl Store {
             "select delivery.delivery_id, delivery.job_id, series.study_instance_uid, \
                     job.series_instance_uid as source_series_instance_uid, delivery.sop_instance_uid, \
                     result.sop_class_uid, result.form, result.sha256, result.size_bytes, result.spool_key, \
-                    delivery.destination, delivery.attempt, delivery.lease_owner, delivery.lease_number \
+                    delivery.destination, delivery.attempt, delivery.created_at, delivery.lease_owner, \
+                    delivery.lease_number \
                from delivery \
                join result on result.sop_instance_uid = delivery.sop_instance_uid \
                join job on job.job_id = delivery.job_id \
@@ -373,6 +376,7 @@ fn read_lease(row: &Row) -> Result<LeasedDelivery, DatabaseError> {
         size_bytes: row.get::<i64>("size_bytes")? as u64,
         spool_key: row.parse("spool_key")?,
         destination: row.get("destination")?,
+        created_at: row.get("created_at")?,
         attempt: row.get::<i64>("attempt")? as u32,
         worker: row.get("lease_owner")?,
         lease_number: row.get::<i64>("lease_number")? as u64,

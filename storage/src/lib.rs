@@ -16,7 +16,8 @@ mod words;
 pub use audit::{
     AuditFilter, Counts, Cursor, DecisionSummary, DeliveryCount, DeliverySummary, EventFilter,
     JobCount, JobDetail, JobSummary, Listing, OpenDelivery, Page, ParseCursorError, Recognised,
-    ResultSummary, SeriesSummary, StoredInstance, StudyStory, StudySummary, Why, WhyEntry, WhyWhat,
+    ResultSummary, Sender, SeriesSummary, StoredInstance, StudyStory, StudySummary, Why, WhyEntry,
+    WhyWhat,
 };
 pub use delivery::{
     AfterDeliveryFailure, DeliveryError, DeliveryFailure, DeliveryId, DeliveryState,

@@ -13,5 +13,5 @@ pub use counts::{Counts, DeliveryCount, JobCount};
 pub use events::EventFilter;
 pub use filter::{AuditFilter, Cursor, Listing, Page, ParseCursorError};
 pub use jobs::{DeliverySummary, JobDetail, JobSummary, ResultSummary};
-pub use studies::{DecisionSummary, SeriesSummary, StoredInstance, StudySummary};
+pub use studies::{DecisionSummary, Sender, SeriesSummary, StoredInstance, StudySummary};
 pub use why::{OpenDelivery, Recognised, StudyStory, Why, WhyEntry, WhyWhat};

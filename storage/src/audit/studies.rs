@@ -1,7 +1,7 @@
 //! Studies, series and instances: lists.
 
 use dicom_types::{
-    SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid, TransferSyntaxUid,
+    AeTitle, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid, TransferSyntaxUid,
 };
 use time::OffsetDateTime;
 
@@ -99,6 +99,15 @@ pub struct StoredInstance {
     pub received_at: OffsetDateTime,
     /// When retention removed its bytes.
     pub purged_at: Option<OffsetDateTime>,
+}
+
+/// The two ends of the association that brought a series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// Who called.
+    pub calling_ae_title: AeTitle,
+    /// Whom they called.
+    pub called_ae_title: AeTitle,
 }
 
 const INSTANCE_COLUMNS: &str = "\
@@ -292,6 +301,34 @@ impl Store {
         );
         let rows = self.pool.rows(statement, values![series.as_str()]).await?;
         rows.iter().map(instance).collect()
+    }
+
+    /// Who sent the first instance of a series that came over an association.
+    ///
+    /// # Errors
+    /// Where the database cannot answer.
+    pub async fn series_sender(
+        &self,
+        series: &SeriesInstanceUid,
+    ) -> Result<Option<Sender>, DatabaseError> {
+        let row = self
+            .pool
+            .row(
+                "select association.calling_ae_title, association.called_ae_title from instance \
+                   join association on association.association_id = instance.association_id \
+                  where instance.series_instance_uid = $1 \
+                  order by instance.received_at, instance.sop_instance_uid \
+                  limit 1",
+                values![series.as_str()],
+            )
+            .await?;
+        row.map(|row| {
+            Ok(Sender {
+                calling_ae_title: row.parse("calling_ae_title")?,
+                called_ae_title: row.parse("called_ae_title")?,
+            })
+        })
+        .transpose()
     }
 
     /// The instances that go into a job, by UID.
