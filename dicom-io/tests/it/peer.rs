@@ -55,10 +55,13 @@ impl Storescp {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("DCMTK must be installed for this test: {error}"));
+            .map_or_else(
+                |error| panic!("DCMTK must be installed for this test: {error}"),
+                |process| Self { port, process },
+            );
         for _ in 0..500 {
             if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return Self { port, process };
+                return process;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
