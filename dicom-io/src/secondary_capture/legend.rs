@@ -59,7 +59,12 @@ impl Legend {
     }
 
     pub(super) fn height(&self) -> usize {
-        (self.rows + self.notice.len()) * LINE_HEIGHT
+        (self.rows + self.notice.len()) * LINE_HEIGHT + self.space()
+    }
+
+    /// Pixels between names and notice.
+    fn space(&self) -> usize {
+        if self.rows > 0 && !self.notice.is_empty() { LINE_HEIGHT / 2 } else { 0 }
     }
 
     pub(super) fn draw(&self, canvas: &mut Canvas, [left, top]: [usize; 2]) {
@@ -73,7 +78,7 @@ impl Legend {
             font::draw(canvas, [volume_left, y], &entry.volume, SCALE, QUIET);
         }
         for (index, line) in self.notice.iter().enumerate() {
-            let y = top + (self.rows + index) * LINE_HEIGHT;
+            let y = top + (self.rows + index) * LINE_HEIGHT + self.space();
             font::draw(canvas, [left, y], line, SCALE, QUIET);
         }
     }

@@ -43,7 +43,7 @@ pub struct Overlay<'a> {
     pub mask: &'a Mask,
 }
 
-/// Draws the axial, the coronal and the sagittal plane of the patient through the centre of the masks.
+/// Draws the axial, the coronal and the sagittal plane of the patient where each cuts most masks.
 ///
 /// The planes are those of the patient's axes, whatever the acquisition was; millimetres are square, and one scale
 /// holds for all three. Right of the patient is left in the picture, anterior is up (left in the sagittal plane), the
@@ -159,29 +159,47 @@ fn draw_letters(canvas: &mut Canvas, [left, top]: [usize; 2], cut: &Cut) {
     }
 }
 
-/// Centre of all masks, or of the grid where there is no mask.
+/// Where the planes lie: on each axis the place that cuts most masks, and among those the one nearest to their middle;
+/// the centre of the grid where there is no mask.
 fn center_mm(geometry: &GridGeometry, overlays: &[Overlay<'_>]) -> [f64; 3] {
-    let mut sums = [0.0; 3];
-    let mut count = 0.0;
-    for overlay in overlays {
-        // Each mask counts alike, so that a large one does not move the planes out of the small ones.
-        let mut own = [0.0; 3];
-        overlay.mask.for_each(|voxel| {
-            for (sum, index) in own.iter_mut().zip(voxel) {
-                *sum += index as f64;
-            }
+    /// Places that are tried on each axis.
+    const CANDIDATES: usize = 201;
+    let spans: Vec<_> = overlays.iter().map(|overlay| span_mm(geometry, overlay.mask)).collect();
+    let middle_index = geometry.shape().map(|length| (length - 1) as f64 / 2.0);
+    let mut center = geometry.position_mm(middle_index);
+    for (axis, center) in center.iter_mut().enumerate() {
+        let low = spans.iter().map(|span| span[axis][0]).fold(f64::INFINITY, f64::min);
+        let high = spans.iter().map(|span| span[axis][1]).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = spans.iter().map(|span| f64::midpoint(span[axis][0], span[axis][1])).sum();
+        let middle = sum / spans.len() as f64;
+        let candidates = (0..CANDIDATES)
+            .map(|step| low + (high - low) * step as f64 / (CANDIDATES - 1) as f64)
+            .map(|place| {
+                let is_cut =
+                    |span: &&[[f64; 2]; 3]| (span[axis][0]..=span[axis][1]).contains(&place);
+                (spans.iter().filter(is_cut).count(), place)
+            });
+        let best = candidates.max_by(|(cut_a, a), (cut_b, b)| {
+            let nearer = (b - middle).abs().total_cmp(&(a - middle).abs());
+            cut_a.cmp(cut_b).then(nearer)
         });
-        for (sum, own) in sums.iter_mut().zip(own) {
-            *sum += own / overlay.mask.count() as f64;
+        if let Some((_, place)) = best.filter(|_| !spans.is_empty()) {
+            *center = place;
         }
-        count += 1.0;
     }
-    let index = if count > 0.0 {
-        sums.map(|sum| sum / count)
-    } else {
-        geometry.shape().map(|length| (length - 1) as f64 / 2.0)
-    };
-    geometry.position_mm(index)
+    center
+}
+
+/// Lowest and highest coordinate of a mask's voxels on each axis of the patient.
+fn span_mm(geometry: &GridGeometry, mask: &Mask) -> [[f64; 2]; 3] {
+    let mut span = [[f64::INFINITY, f64::NEG_INFINITY]; 3];
+    mask.for_each(|voxel| {
+        for (span, value) in span.iter_mut().zip(geometry.position_mm(voxel.map(|i| i as f64))) {
+            span[0] = span[0].min(value);
+            span[1] = span[1].max(value);
+        }
+    });
+    span
 }
 
 /// Box around all voxels of the grid in patient space, half a voxel beyond their centres.
@@ -288,6 +306,21 @@ mod tests {
 
         assert_eq!([cut.width, cut.height], [400, 400]);
         assert!(cut.sample(&volume).iter().all(Option::is_some));
+    }
+
+    #[test]
+    fn planes_lie_where_they_cut_most_masks() {
+        let volume = volume([-29.5; 3], [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]);
+        let geometry = volume.geometry();
+        let far = ball(geometry, [20.0, 20.0, 20.0]);
+        let near = [ball(geometry, [-15.0, -15.0, -15.0]), ball(geometry, [-10.0, -10.0, -10.0])];
+        let overlays: Vec<_> = [&far, &near[0], &near[1]]
+            .map(|mask| Overlay { label: "ball", rgb: [255; 3], mask })
+            .to_vec();
+
+        let center = center_mm(geometry, &overlays);
+
+        assert!(center.iter().all(|mm| (-20.0..=-5.0).contains(mm)), "{center:?}");
     }
 
     #[test]

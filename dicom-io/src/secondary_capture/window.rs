@@ -5,7 +5,7 @@ use dicom_types::Modality;
 /// Soft tissue window of CT: centre 40 HU, width 400 HU.
 const SOFT_TISSUE_HU: [f32; 2] = [-160.0, 240.0];
 /// Share of the pixels that may be black or white without a difference, where values have no unit.
-const TAIL: f64 = 0.005;
+const TAIL: f64 = 0.01;
 
 /// A linear ramp from values to grey.
 #[derive(Debug, Clone, Copy, PartialEq)]
