@@ -1,5 +1,7 @@
 //! The modules of a segmentation in front of its functional groups (PS3.3 A.51.3).
 
+use std::collections::HashSet;
+
 use dicom::dictionary_std::tags;
 use dicom_types::Mask;
 use time::{OffsetDateTime, UtcOffset};
@@ -179,27 +181,38 @@ impl Parts<'_> {
         self.put_lossy(dataset);
     }
 
+    /// Once lossy, always lossy (PS3.3 C.7.6.1.1.5).
     fn put_lossy(&self, dataset: &mut DataSetWriter) {
         if !self.stack.lossy_image_compression {
             dataset.text(tags::LOSSY_IMAGE_COMPRESSION, *b"CS", "00");
             return;
         }
-        for element in &self.source.lossy {
+        let first = &self.stack.slices[0];
+        if let Some(method) = lossy_method(first.transfer_syntax_uid.as_str()) {
+            dataset.text(tags::LOSSY_IMAGE_COMPRESSION_METHOD, *b"CS", method);
+        }
+        // What the source states replaces what its file suggests.
+        dataset.text(tags::LOSSY_IMAGE_COMPRESSION_RATIO, *b"DS", &self.apparent_ratio());
+        for element in self.source.lossy.iter().filter(|element| !element.value.is_empty()) {
             dataset.put(|w| element.write(w));
         }
         dataset.text(tags::LOSSY_IMAGE_COMPRESSION, *b"CS", "01");
     }
 
+    /// Ratio of 16-bit pixels to the first file, for a source that is lossy but does not say by how much.
+    fn apparent_ratio(&self) -> String {
+        let [slices, rows, columns] = self.stack.geometry.shape();
+        let first = &self.stack.slices[0];
+        let frames = if first.frame_number.is_some() { slices } else { 1 };
+        let bytes = std::fs::metadata(&first.path).map_or(0, |metadata| metadata.len());
+        let ratio = (2 * frames * rows * columns) as f64 / bytes.max(1) as f64;
+        format!("{:.2}", ratio.clamp(1.0, 9999.0))
+    }
+
     fn put_references(&self, dataset: &mut DataSetWriter) {
-        let mut previous = None;
-        let instances: Vec<_> = self
-            .stack
-            .slices
-            .iter()
-            .filter(|slice| {
-                previous.replace(&slice.sop_instance_uid) != Some(&slice.sop_instance_uid)
-            })
-            .collect();
+        let mut seen = HashSet::new();
+        let instances: Vec<_> =
+            self.stack.slices.iter().filter(|slice| seen.insert(&slice.sop_instance_uid)).collect();
         dataset.put(|w| {
             w.sequence(tags::REFERENCED_SERIES_SEQUENCE, |w| {
                 w.item(|w| {
@@ -307,6 +320,16 @@ impl Parts<'_> {
         writer.text(tags::ALGORITHM_VERSION, *b"LO", version.as_str());
         writer.text(tags::ALGORITHM_PARAMETERS, *b"LT", truncated(&parameters, MAX_LONG_TEXT));
         writer.text(tags::ALGORITHM_NAME, *b"LO", name);
+    }
+}
+
+/// Defined term of Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1) for a transfer syntax.
+fn lossy_method(transfer_syntax_uid: &str) -> Option<&'static str> {
+    match transfer_syntax_uid {
+        "1.2.840.10008.1.2.4.50" | "1.2.840.10008.1.2.4.51" => Some("ISO_10918_1"),
+        "1.2.840.10008.1.2.4.81" => Some("ISO_14495_1"),
+        "1.2.840.10008.1.2.4.91" | "1.2.840.10008.1.2.4.93" => Some("ISO_15444_1"),
+        _ => None,
     }
 }
 

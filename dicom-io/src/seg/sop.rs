@@ -17,6 +17,9 @@ use crate::series::Stack;
 /// Longest value of a defined length (PS3.5 7.1.1), one less than the mark of an undefined length, and even.
 const MAX_PIXEL_BYTES: u64 = 0xFFFF_FFFE;
 
+/// Most frames: their functional groups must fit the 32 bits of a length too.
+const MAX_FRAMES: usize = 4_000_000;
+
 /// Explicit VR Little Endian.
 const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
 
@@ -142,6 +145,10 @@ pub fn build(
     let masks = masks(&kept);
     let [slices, rows, columns] = stack.geometry.shape();
     let plan = FramePlan::new(&masks, slices);
+    if plan.frames.len() > MAX_FRAMES {
+        let found = plan.frames.len();
+        return Err(BuildSegError::TooMany { what: "frames", found, max: MAX_FRAMES });
+    }
     let pixel_bytes = pixel_bytes(plan.frames.len(), rows * columns)?;
 
     let source = read_source(stack)?;

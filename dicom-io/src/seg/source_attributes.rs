@@ -85,6 +85,13 @@ impl RawElement {
 }
 
 impl RawValue {
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Bytes(bytes) => bytes.is_empty(),
+            Self::Items(items) => items.is_empty(),
+        }
+    }
+
     /// The value as text, when it is bytes in ASCII.
     pub(crate) fn ascii(&self) -> Option<&str> {
         match self {

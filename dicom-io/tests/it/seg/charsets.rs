@@ -3,7 +3,6 @@
 use dicom::core::value::PrimitiveValue;
 use dicom::core::{DataElement, VR};
 use dicom::dictionary_std::tags;
-use dicom::object::from_reader;
 use dicom_io::seg::check;
 
 use super::example::Example;
@@ -37,22 +36,13 @@ const NAMES: &[(&str, &[u8])] = &[
 
 /// The oblique test series with another character set and name in every file.
 fn series_named(character_set: &str, name: &[u8]) -> TestSeries {
-    let series = TestSeries::oblique();
-    let files = series.stack.slices.iter().map(|slice| {
-        let mut object = from_reader(std::fs::File::open(&slice.path).unwrap()).unwrap();
+    TestSeries::oblique_with(|dataset| {
         let bytes = |bytes: &[u8]| PrimitiveValue::U8(bytes.into());
-        object.put(DataElement::new(tags::PATIENT_NAME, VR::PN, bytes(name)));
-        object.put(DataElement::new(tags::STUDY_DESCRIPTION, VR::LO, bytes(name)));
-        object.put(DataElement::new(
-            tags::SPECIFIC_CHARACTER_SET,
-            VR::CS,
-            bytes(character_set.as_bytes()),
-        ));
-        let mut file = Vec::new();
-        object.write_all(&mut file).unwrap();
-        file
-    });
-    TestSeries::from_files(files)
+        dataset.put(DataElement::new(tags::PATIENT_NAME, VR::PN, bytes(name)));
+        dataset.put(DataElement::new(tags::STUDY_DESCRIPTION, VR::LO, bytes(name)));
+        let character_set = bytes(character_set.as_bytes());
+        dataset.put(DataElement::new(tags::SPECIFIC_CHARACTER_SET, VR::CS, character_set));
+    })
 }
 
 #[test]

@@ -6,3 +6,4 @@ mod example;
 mod mutants;
 mod peers;
 mod series;
+mod source;

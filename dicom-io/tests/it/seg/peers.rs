@@ -15,7 +15,7 @@ use crate::series::shared_material::{folders, shared_material};
 /// Runs dciodvfy of Debian's dicom3tools and returns what it complains about.
 ///
 /// Names of one component are passed over: it calls their form retired, and they are the source's.
-fn dciodvfy(file: &Path) -> String {
+pub(super) fn dciodvfy(file: &Path) -> String {
     let output = Command::new("/usr/bin/dciodvfy")
         .arg(file)
         .output()

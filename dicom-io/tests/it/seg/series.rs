@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dicom::object::{InMemDicomObject, from_reader};
 use dicom_io::series::{Stack, read_stacks};
 use dicom_io::synthetic::{SyntheticSeries, write_series};
 use dicom_types::{GridGeometry, Modality, Volume};
@@ -24,6 +25,24 @@ impl TestSeries {
         let slice = std::array::from_fn(|i| 3.0 * normal[i] + 0.4 * row[i]);
         let steps = [slice, scaled(row, 0.7), scaled(column, 0.9)];
         Self::of(GridGeometry::new([5, 23, 37], [-17.5, -33.25, 101.125], steps).unwrap())
+    }
+
+    /// The oblique series after `change` of the data set of every file.
+    pub(super) fn oblique_with(change: impl Fn(&mut InMemDicomObject)) -> Self {
+        let series = Self::oblique();
+        let files: Vec<_> = series
+            .stack
+            .slices
+            .iter()
+            .map(|slice| {
+                let mut object = from_reader(std::fs::File::open(&slice.path).unwrap()).unwrap();
+                change(&mut object);
+                let mut file = Vec::new();
+                object.write_all(&mut file).unwrap();
+                file
+            })
+            .collect();
+        Self::from_files(files.into_iter())
     }
 
     pub(super) fn of(geometry: GridGeometry) -> Self {
