@@ -4,6 +4,7 @@
 mod cli;
 #[expect(dead_code, reason = "the roles of the service read the other sections")]
 mod config;
+mod packs;
 mod protocol;
 mod routing;
 mod segment;

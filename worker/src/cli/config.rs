@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use super::{Outcome, output};
-use crate::config::{Config, DestinationKind, Loaded, Queue};
+use crate::config::{Config, DestinationKind, Loaded, Packs, Queue};
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(super) enum Command {
@@ -14,6 +14,16 @@ pub(super) enum Command {
     Check,
     /// Print the configuration that defaults, site file and environment amount to, without passwords
     Show,
+}
+
+impl Command {
+    /// Whether the packs that protocols name must be there.
+    pub(super) fn packs(self) -> Packs {
+        match self {
+            Self::Check => Packs::Needed,
+            Self::Show => Packs::NotNeeded,
+        }
+    }
 }
 
 pub(super) fn run(command: Command, loaded: &Loaded) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
 mod config;
+mod model;
 mod output;
 mod protocol;
 mod table;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::config::{ConfigError, Loaded};
+use crate::config::{ConfigError, Loaded, Packs};
 
 /// DICOM-native segmentation worker: CT and MR series in, DICOM segmentations out.
 #[derive(Debug, Parser)]
@@ -31,6 +32,9 @@ enum Command {
     /// Check a configuration, or show what it amounts to
     #[command(subcommand)]
     Config(config::Command),
+    /// Look into model packs
+    #[command(subcommand)]
+    Model(model::Command),
     /// Check the rules of routing, or try them on files
     #[command(subcommand)]
     Protocol(protocol::Command),
@@ -66,14 +70,15 @@ pub(crate) fn run() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<Outcome> {
     match &cli.command {
-        Command::Config(command) => config::run(*command, &load(cli)?),
-        Command::Protocol(command) => protocol::run(command, &load(cli)?),
+        Command::Config(command) => config::run(*command, &load(cli, command.packs())?),
+        Command::Model(command) => model::run(command, &load(cli, Packs::NotNeeded)?),
+        Command::Protocol(command) => protocol::run(command, &load(cli, command.packs())?),
     }
 }
 
 /// Reads the configuration, starts the log, and says what should be known before work starts.
-fn load(cli: &Cli) -> Result<Loaded> {
-    let loaded = crate::config::load(cli.config.as_deref())?;
+fn load(cli: &Cli, packs: Packs) -> Result<Loaded> {
+    let loaded = crate::config::load(cli.config.as_deref(), packs)?;
     crate::telemetry::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

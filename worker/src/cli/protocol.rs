@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::table::{Format, Table};
 use super::{Outcome, output};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, Packs};
 use crate::routing::{self, decide};
 use crate::segment::{SeriesSource, find_files, series_of};
 
@@ -29,6 +29,16 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+}
+
+impl Command {
+    /// Whether the packs that protocols name must be there.
+    pub(super) fn packs(&self) -> Packs {
+        match self {
+            Self::Check { .. } => Packs::Needed,
+            Self::Match { .. } => Packs::NotNeeded,
+        }
+    }
 }
 
 pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {

@@ -79,12 +79,21 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 /// [`ConfigError`] with everything that is wrong.
-pub(crate) fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
+pub(crate) fn load(file: Option<&Path>, packs: Packs) -> Result<Loaded, ConfigError> {
     let site = match file {
         Some(path) => Some(SiteFile::read(path)?),
         None => None,
     };
-    assemble(site.as_ref(), None)
+    assemble(site.as_ref(), None, packs)
+}
+
+/// Whether the model packs that protocols name must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Packs {
+    /// They will be used.
+    Needed,
+    /// The command does without: it imports one, or names its own.
+    NotNeeded,
 }
 
 /// A site file and its text, in which places are looked up.
@@ -111,6 +120,7 @@ fn single(file: &Path, message: String) -> ConfigError {
 fn assemble(
     site: Option<&SiteFile>,
     environment: Option<HashMap<String, String>>,
+    packs: Packs,
 ) -> Result<Loaded, ConfigError> {
     let mut problems = Problems::default();
     let mut tree = layers(site, environment)?;
@@ -124,6 +134,9 @@ fn assemble(
     let raw: Option<RawConfig> = strict::read(tree, &mut problems);
     let raw = raw.map(|raw| with_url_files(raw, &mut problems));
     let config = raw.as_ref().and_then(|raw| validate::config(raw, &mut problems));
+    if let (Some(config), Packs::Needed) = (&config, packs) {
+        crate::packs::check(config, &mut problems);
+    }
     let is_wrong = problems.any();
     let (mut errors, mut warnings) = problems.into_sorted();
     for problem in errors.iter_mut().chain(&mut warnings) {

@@ -12,7 +12,7 @@ fn site(text: &str) -> SiteFile {
 }
 
 fn load_text(text: &str) -> Result<Loaded, ConfigError> {
-    assemble(Some(&site(text)), Some(HashMap::new()))
+    assemble(Some(&site(text)), Some(HashMap::new()), Packs::NotNeeded)
 }
 
 fn message(text: &str) -> String {
@@ -61,7 +61,7 @@ destinations = ["pacs"]
 
 #[test]
 fn nothing_written_means_loopback_and_the_phantom_pack() {
-    let loaded = assemble(None, Some(HashMap::new())).unwrap();
+    let loaded = assemble(None, Some(HashMap::new()), Packs::NotNeeded).unwrap();
     let config = &loaded.config;
 
     assert!(loaded.is_embedded);
@@ -113,7 +113,8 @@ fn the_environment_overrides_the_site_file() {
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
 
-    let loaded = assemble(Some(&site(CONTRACT)), Some(HashMap::from(variables))).unwrap();
+    let loaded =
+        assemble(Some(&site(CONTRACT)), Some(HashMap::from(variables)), Packs::NotNeeded).unwrap();
 
     let listener = &loaded.config.listener;
     assert_eq!(listener.bind.port(), 104);
@@ -127,7 +128,7 @@ fn the_environment_overrides_the_site_file() {
 fn a_misspelt_variable_stops_the_start() {
     let variables = HashMap::from([("PROSECTOR__LISTNER__BIND".to_owned(), "x".to_owned())]);
 
-    let error = assemble(None, Some(variables)).unwrap_err();
+    let error = assemble(None, Some(variables), Packs::NotNeeded).unwrap_err();
 
     insta::assert_snapshot!(error, @r#"
     configuration: 1 problem
@@ -183,6 +184,21 @@ fn a_destination_without_protocol_does_not_bring_the_phantom_back() {
     assert!(!loaded.is_embedded);
     assert!(loaded.config.protocols.is_empty());
     assert!(loaded.warnings.iter().any(|w| w.message.contains("no protocol")));
+}
+
+#[test]
+fn packs_must_be_there_when_they_are_needed() {
+    let packs = tempfile::tempdir().unwrap();
+    std::fs::create_dir(packs.path().join("sat-nanno")).unwrap();
+    std::fs::write(packs.path().join("sat-nanno/pack.toml"), "").unwrap();
+    let text = CONTRACT.replace("packs = \"models\"", &format!("packs = {:?}", packs.path()));
+
+    let error = assemble(Some(&site(&text)), Some(HashMap::new()), Packs::Needed).unwrap_err();
+
+    insta::assert_snapshot!(error, @r#"
+    prosector.toml: 1 problem
+      protocol[0].model (line 32): no model pack "sat-nano", did you mean "sat-nanno"?; there are phantom, sat-nanno
+    "#);
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! `prosector model`
+
+use anyhow::Result;
+use clap::Subcommand;
+use prosector_model::{Pack, PromptModality};
+use serde_json::{Value, json};
+
+use super::table::{Format, Table};
+use super::{Outcome, UsageError, output};
+use crate::config::{Config, Loaded};
+use crate::packs::{self, PackError};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print what a pack holds and where it comes from
+    Inspect {
+        /// A name in model.packs, a folder, or phantom
+        #[arg(value_name = "PACK")]
+        pack: String,
+        /// How to print the table
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Recompute the digest of every file of a pack
+    Verify {
+        /// A name in model.packs, a folder, or phantom
+        #[arg(value_name = "PACK")]
+        pack: String,
+    },
+}
+
+pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
+    match command {
+        Command::Inspect { pack, format } => inspect(&open_pack(&loaded.config, pack)?, *format),
+        Command::Verify { pack } => verify(&open_pack(&loaded.config, pack)?),
+    }
+}
+
+/// Opens the pack that the command line names; an unknown name is wrong usage.
+pub(super) fn open_pack(config: &Config, name: &str) -> Result<Pack> {
+    packs::open(&config.model.packs, name).map_err(|error| match error {
+        PackError::Unknown { .. } => UsageError(error.to_string()).into(),
+        other => other.into(),
+    })
+}
+
+fn inspect(pack: &Pack, format: Format) -> Result<Outcome> {
+    let manifest = pack.manifest();
+    let architecture = &manifest.architecture;
+    let shapes = architecture.tensors();
+    let parameters: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let prompts: Vec<String> = PromptModality::ALL
+        .iter()
+        .map(|modality| (modality.as_str(), pack.prompts().prompts(*modality).count()))
+        .filter(|(_, count)| *count > 0)
+        .map(|(modality, count)| format!("{count} for {modality}"))
+        .collect();
+    let sources = manifest.provenance.sources.iter();
+    let sources: Vec<String> =
+        sources.map(|source| format!("{} sha256 {}", source.file, source.sha256)).collect();
+    let rows: Vec<(&str, Value)> = vec![
+        ("name", json!(manifest.name)),
+        ("digest", json!(pack.digest().to_string())),
+        ("licence", json!(manifest.licence)),
+        ("channels", json!(architecture.channels)),
+        ("network_parameters", json!(parameters)),
+        ("query_width", json!(architecture.query_width)),
+        ("spacing_mm", json!(manifest.preprocessing.spacing_mm)),
+        ("window_voxels", json!(manifest.preprocessing.window)),
+        ("text_encoder", json!(manifest.text.kind.as_str())),
+        ("embeds_free_text", json!(pack.has_text_encoder())),
+        ("cached_prompts", json!(prompts)),
+        ("created_by", json!(manifest.provenance.created_by)),
+        ("sources", json!(sources)),
+    ];
+    let mut table = Table::new(&["property", "value"]);
+    for (property, value) in rows {
+        table.push(vec![json!(property), value]);
+    }
+    output::print(&table.render(format)?)?;
+    Ok(Outcome::Done)
+}
+
+fn verify(pack: &Pack) -> Result<Outcome> {
+    pack.verify_digests()?;
+    let manifest = pack.manifest();
+    output::print(&format!(
+        "{}: {} files are as the manifest says\n",
+        manifest.name,
+        manifest.files.len()
+    ))?;
+    Ok(Outcome::Done)
+}
