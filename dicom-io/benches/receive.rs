@@ -209,7 +209,7 @@ fn send(sources: &Path, port: u16, associations: u32) -> f64 {
     let mut senders: Vec<Child> = (0..associations)
         .map(|index| {
             Command::new("/usr/bin/dcmsend")
-                .args(["--aecall", "PROSECTOR", "--no-uid-checks", "+sd", "127.0.0.1"])
+                .args(["-aec", "PROSECTOR", "--no-uid-checks", "+sd", "127.0.0.1"])
                 .arg(port.to_string())
                 .arg(sources.join(index.to_string()))
                 .env("TCP_NODELAY", "1")
