@@ -4,6 +4,7 @@
 
 mod header;
 mod hostile;
+mod orthanc;
 mod peer;
 mod phantom;
 mod scp;
