@@ -7,12 +7,20 @@ use super::sql::{Pool, values};
 use super::{DatabaseError, Store};
 
 /// Version, name, text for PostgreSQL, text for SQLite.
-const MIGRATIONS: &[(i64, &str, &str, &str)] = &[(
-    1,
-    "foundation",
-    include_str!("../../../migrations/postgres/0001_foundation.sql"),
-    include_str!("../../../migrations/sqlite/0001_foundation.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
+    (
+        1,
+        "foundation",
+        include_str!("../../../migrations/postgres/0001_foundation.sql"),
+        include_str!("../../../migrations/sqlite/0001_foundation.sql"),
+    ),
+    (
+        2,
+        "audit_views",
+        include_str!("../../../migrations/postgres/0002_audit_views.sql"),
+        include_str!("../../../migrations/sqlite/0002_audit_views.sql"),
+    ),
+];
 
 /// Why a database is not one that this version can work with.
 #[derive(Debug, thiserror::Error)]
