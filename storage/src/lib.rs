@@ -9,6 +9,7 @@ mod intake;
 mod job;
 mod outbox;
 mod provenance;
+mod retention;
 mod spool;
 mod store;
 mod words;
@@ -41,6 +42,7 @@ pub use provenance::{
     Event, EventKind, LedgerDefect, LedgerRoot, LedgerVerdict, ParseEventKindError,
     ParseReasonCodeError, ReasonCode, RecordedEvent,
 };
+pub use retention::{PurgeError, Purged, RetentionPolicy};
 pub use spool::{
     FinishedFile, ParseSpoolKeyError, ReconcileError, Reconciled, Space, Spool, SpoolError,
     SpoolKey, SpoolOptions, SpoolWriter,

@@ -77,9 +77,9 @@ impl Store {
     async fn unknown_spool_keys(&self, keys: &[SpoolKey]) -> Result<Vec<SpoolKey>, DatabaseError> {
         let places = places(0, 1, keys.len());
         let statement = format!(
-            "select spool_key from instance where spool_key in {places} \
+            "select spool_key from instance where purged_at is null and spool_key in {places} \
              union all select spool_key from instance_copy where spool_key in {places} \
-             union all select spool_key from result where spool_key in {places}"
+             union all select spool_key from result where purged_at is null and spool_key in {places}"
         );
         let bound = keys.iter().map(|key| Value::from(key.as_str())).collect();
         let rows = self.pool.rows(statement, bound).await?;
