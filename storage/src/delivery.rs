@@ -20,7 +20,7 @@ use crate::words::words;
 const NAMESPACE: Uuid = Uuid::from_u128(0x5d1e_04f2_8d0a_5f0e_b1a7_20c9_4e6c_d7f1);
 
 id! {
-    /// Identifier of a delivery, a UUIDv5 over result and destination.
+    /// Identifier of a delivery, a UUID of version 5 over result and destination.
     DeliveryId
 }
 
@@ -175,14 +175,16 @@ impl Store {
         let taken = transaction
             .rows(
                 locking!(
-                    "update delivery set state = 'sending', attempt = attempt + 1, lease_number = lease_number + 1, \
+                    "with due as materialized ( \
+                       select delivery_id from delivery \
+                        where state = 'pending' and destination = $3 and next_attempt_at <= $4 \
+                        order by (select priority from job where job.job_id = delivery.job_id), \
+                                 next_attempt_at, delivery_id \
+                        limit $5",
+                    ") \
+                     update delivery set state = 'sending', attempt = attempt + 1, lease_number = lease_number + 1, \
                             lease_owner = $1, lease_expires_at = $2 \
-                      where delivery_id in (select delivery_id from delivery \
-                                             where state = 'pending' and destination = $3 and next_attempt_at <= $4 \
-                                             order by (select priority from job where job.job_id = delivery.job_id), \
-                                                      next_attempt_at, delivery_id \
-                                             limit $5",
-                    ") and state = 'pending' \
+                      where delivery_id in (select delivery_id from due) and state = 'pending' \
                      returning delivery_id"
                 ),
                 values![worker, now + ttl, destination, now, limit],

@@ -39,12 +39,15 @@ impl Store {
         let taken = transaction
             .rows(
                 locking!(
-                    "update outbox set claimed_until = $1 \
-                      where job_id in (select job_id from outbox \
-                                        where not_before <= $2 and (claimed_until is null or claimed_until < $2) \
-                                        order by not_before \
-                                        limit $3",
-                    ") returning job_id, enqueued_at, \
+                    "with due as materialized ( \
+                       select job_id from outbox \
+                        where not_before <= $2 and (claimed_until is null or claimed_until < $2) \
+                        order by not_before \
+                        limit $3",
+                    ") \
+                     update outbox set claimed_until = $1 \
+                      where job_id in (select job_id from due) \
+                     returning job_id, enqueued_at, \
                        (select priority from job where job.job_id = outbox.job_id) as priority"
                 ),
                 values![now + claim, now, limit],

@@ -5,8 +5,9 @@ use time::OffsetDateTime;
 
 use crate::job::JobId;
 use crate::provenance::{Event, EventKind, RecordedEvent, event_columns, recorded_event};
-use crate::store::sql::values;
 use crate::store::{DatabaseError, Store};
+
+use super::filter::Conditions;
 
 /// Which entries are wanted; what is absent does not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,31 +38,23 @@ impl Store {
         filter: &EventFilter,
         limit: u32,
     ) -> Result<Vec<RecordedEvent>, DatabaseError> {
-        let mut statement = format!("select {} from event where seq > $1", event_columns!());
-        let mut bound = values![filter.after_seq];
-        let conditions = [
-            ("recorded_at >=", filter.since.map(|time| values![time])),
-            ("recorded_at <", filter.until.map(|time| values![time])),
-            ("kind =", filter.kind.map(|kind| values![kind.as_str()])),
-            (
-                "study_instance_uid =",
-                filter.study_instance_uid.as_ref().map(|uid| values![uid.as_str()]),
-            ),
-            (
-                "series_instance_uid =",
-                filter.series_instance_uid.as_ref().map(|uid| values![uid.as_str()]),
-            ),
-            ("job_id =", filter.job_id.map(|id| values![*id.as_uuid()])),
-        ];
-        for (comparison, value) in conditions {
-            if let Some(value) = value {
-                bound.extend(value);
-                statement.push_str(&format!(" and {comparison} ${}", bound.len()));
-            }
-        }
-        bound.extend(values![limit]);
-        statement.push_str(&format!(" order by seq limit ${}", bound.len()));
-        self.pool.rows(statement, bound).await?.iter().map(recorded_event).collect()
+        let mut conditions = Conditions::new();
+        conditions.add("seq >", Some(filter.after_seq), "");
+        conditions.add("recorded_at >=", filter.since, "");
+        conditions.add("recorded_at <", filter.until, "");
+        conditions.add("kind =", filter.kind.map(EventKind::as_str), "");
+        let uid = filter.study_instance_uid.as_ref().map(StudyInstanceUid::as_str);
+        conditions.add("study_instance_uid =", uid, "");
+        let uid = filter.series_instance_uid.as_ref().map(SeriesInstanceUid::as_str);
+        conditions.add("series_instance_uid =", uid, "");
+        conditions.add("job_id =", filter.job_id.map(uuid::Uuid::from), "");
+        let last = conditions.bind(limit);
+        let statement = format!(
+            "select {} from event where {} order by seq limit ${last}",
+            event_columns!(),
+            conditions.text
+        );
+        self.pool.rows(statement, conditions.bound).await?.iter().map(recorded_event).collect()
     }
 
     /// Records something that changes no other state: a start, a stop, a refused instance, an access to identifiers.

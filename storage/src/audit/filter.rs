@@ -1,6 +1,6 @@
 //! Filters and pages, and how they become conditions of a statement.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use dicom_types::{AeTitle, Phi, SeriesInstanceUid, StudyInstanceUid};
@@ -115,7 +115,7 @@ impl Conditions {
         if let Some(value) = value {
             self.bound.push(value.into());
             let number = self.bound.len();
-            self.text.push_str(&format!(" and {before} ${number}{after}"));
+            let _ = write!(self.text, " and {before} ${number}{after}");
         }
     }
 
@@ -154,8 +154,7 @@ impl Conditions {
         self.bound.extend(values![cursor.at]);
         self.bound.push(key_value);
         let [time, last] = [self.bound.len() - 1, self.bound.len()];
-        self.text
-            .push_str(&format!(" and ({at} < ${time} or ({at} = ${time} and {key} < ${last}))"));
+        let _ = write!(self.text, " and ({at} < ${time} or ({at} = ${time} and {key} < ${last}))");
     }
 
     /// Adds one more value and returns its number.

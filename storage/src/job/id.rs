@@ -12,7 +12,7 @@ use crate::ids::id;
 const NAMESPACE: Uuid = Uuid::from_u128(0x0c6f_5a0e_4dd1_5b6c_9f1e_6d5b_3a70_81c4);
 
 id! {
-    /// Identifier of a job, a UUIDv5 over its inputs.
+    /// Identifier of a job, a UUID of version 5 over its inputs.
     JobId
 }
 

@@ -13,9 +13,9 @@ use crate::provenance::{Event, EventKind, ReasonCode};
 use crate::store::sql::{Row, Transaction, locking, shape, values};
 use crate::store::{DatabaseError, Store};
 
+use super::JobId;
 use super::outcome::{AttemptLimit, LeaseError};
 use super::state::Priority;
-use super::{JobId, JobState};
 
 /// Which job a worker asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,19 +288,4 @@ fn read_lease(row: &Row) -> Result<LeasedJob, DatabaseError> {
         lease_number: row.get::<i64>("lease_number")? as u64,
         lease_expires_at: row.get("lease_expires_at")?,
     })
-}
-
-impl JobState {
-    pub(super) fn event_kind(self) -> Option<EventKind> {
-        match self {
-            Self::Held | Self::Queued | Self::Running => None,
-            Self::Done => Some(EventKind::JobDone),
-            Self::Empty => Some(EventKind::JobEmpty),
-            Self::Failed => Some(EventKind::JobFailed),
-            Self::Rejected => Some(EventKind::JobRejected),
-            Self::Quarantined => Some(EventKind::JobQuarantined),
-            Self::Superseded => Some(EventKind::JobSuperseded),
-            Self::Cancelled => Some(EventKind::JobCancelled),
-        }
-    }
 }

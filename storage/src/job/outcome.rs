@@ -152,12 +152,12 @@ impl Store {
         lease: &LeasedJob,
         outcome: &JobOutcome,
     ) -> Result<(), LeaseError> {
-        let (state, targets, results, detail) = match outcome {
+        let (state, kind, targets, results, detail) = match outcome {
             JobOutcome::Done { targets, results, detail } => {
-                (JobState::Done, targets, results.as_slice(), detail)
+                (JobState::Done, EventKind::JobDone, targets, results.as_slice(), detail)
             }
             JobOutcome::Empty { targets, detail } => {
-                (JobState::Empty, targets, [].as_slice(), detail)
+                (JobState::Empty, EventKind::JobEmpty, targets, [].as_slice(), detail)
             }
         };
         let mut transaction = self.begin().await?;
@@ -166,7 +166,6 @@ impl Store {
         for result in results {
             insert_result(&mut transaction, lease.job_id, result).await?;
         }
-        let kind = state.event_kind().expect("done and empty are terminal");
         let results: Vec<_> = results
             .iter()
             .map(|result| {
@@ -197,24 +196,24 @@ impl Store {
     ) -> Result<AfterFailure, LeaseError> {
         let mut transaction = self.begin().await?;
         let may_retry = limit.allows_another_after(lease.attempt);
-        let after = match failure.failure {
+        let (after, kind) = match failure.failure {
             Failure::Retry { after } if may_retry => {
-                AfterFailure::Delayed { until: transaction.now() + after }
+                (AfterFailure::Delayed { until: transaction.now() + after }, EventKind::JobDelayed)
             }
-            Failure::Retry { .. } => AfterFailure::Ended(JobState::Quarantined),
-            Failure::Reject => AfterFailure::Ended(JobState::Rejected),
-            Failure::Fail => AfterFailure::Ended(JobState::Failed),
+            Failure::Retry { .. } => {
+                (AfterFailure::Ended(JobState::Quarantined), EventKind::JobQuarantined)
+            }
+            Failure::Reject => (AfterFailure::Ended(JobState::Rejected), EventKind::JobRejected),
+            Failure::Fail => (AfterFailure::Ended(JobState::Failed), EventKind::JobFailed),
         };
-        let kind = match after {
+        match after {
             AfterFailure::Delayed { until } => {
                 delay(&mut transaction, lease, failure, until).await?;
-                EventKind::JobDelayed
             }
             AfterFailure::Ended(state) => {
                 end(&mut transaction, lease, state, Some(failure)).await?;
-                state.event_kind().expect("a job ends in a terminal state")
             }
-        };
+        }
         let detail = json!({
             "attempt": lease.attempt, "worker": lease.worker, "reason": failure.reason,
         });

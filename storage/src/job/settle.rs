@@ -223,8 +223,9 @@ impl Store {
     /// Marks a series as complete and makes its jobs: evidence, decisions, jobs, outbox and ledger commit together.
     ///
     /// A job that is there already is left as it is. A new job takes the place of the other jobs of the same protocol
-    /// on the same series: those that have not ended stop, those that have are marked, and what they have not
-    /// delivered yet is not delivered any more. Settling with no jobs is how "nothing matched" is recorded.
+    /// on the same series: those that have not ended stop, those that have (cancelled ones too, so that nobody runs
+    /// them again) are marked, and what they have not delivered yet is not delivered any more.
+    /// Settling with no jobs is how "nothing matched" is recorded.
     ///
     /// # Errors
     /// [`SettleError::Changed`] where `candidate` is out of date: look at the series again.
@@ -405,7 +406,7 @@ async fn supersede_others(
             "update job set state = 'superseded', superseded_by = $1, finished_at = coalesce(finished_at, $2), \
                     lease_owner = null, lease_expires_at = null \
               where series_instance_uid = $3 and protocol_name = $4 and job_id <> $1 \
-                and state not in ('superseded', 'cancelled') \
+                and state <> 'superseded' \
              returning job_id",
             values![
                 *job.job_id.as_uuid(),

@@ -35,6 +35,9 @@ impl From<String> for Statement {
 
 /// A statement whose last select locks its rows for this transaction and passes over those that another one holds.
 /// SQLite needs neither: it has one writing transaction at a time.
+///
+/// A select with a limit goes into a materialised table expression: PostgreSQL may run a subquery in `in (…)` once for
+/// each row of the outer statement, and then the limit bounds nothing.
 macro_rules! locking {
     ($before:literal, $after:literal) => {
         $crate::store::sql::Statement::Each {
