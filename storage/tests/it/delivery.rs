@@ -1,0 +1,136 @@
+use std::time::Duration;
+
+use prosector_storage::{
+    AfterDeliveryFailure, DeliveryError, DeliveryFailure, DeliveryState, EventFilter, EventKind,
+    ReasonCode, Retried,
+};
+
+use crate::bench::{Bench, LONG, limit, on_both};
+
+on_both! {
+    a_leased_delivery_has_all_that_sending_needs,
+    a_destination_delays_only_itself,
+    a_delivered_result_is_recorded_with_its_status,
+    a_delayed_delivery_is_not_due_before_its_time,
+    a_delivery_given_up_is_tried_again_on_request,
+    a_sender_that_died_is_replaced,
+    a_delivery_of_a_superseded_job_is_not_repeated,
+    one_association_takes_several_results,
+}
+
+fn failure(then: AfterDeliveryFailure) -> DeliveryFailure {
+    DeliveryFailure { status: Some(0xA700), reason_code: ReasonCode::new("pacs_refused"), then }
+}
+
+async fn a_leased_delivery_has_all_that_sending_needs(bench: Bench) {
+    let job = bench.done_job(1, &["pacs"]).await;
+
+    let leased = bench.store.lease_deliveries("pacs", 5, "sender", LONG).await.unwrap();
+
+    assert_eq!(leased.len(), 1);
+    let delivery = &leased[0];
+    assert_eq!(delivery.job_id, job.job_id);
+    assert_eq!(delivery.study_instance_uid, job.study_instance_uid);
+    assert_eq!(delivery.source_series_instance_uid, job.series_instance_uid);
+    assert_eq!(delivery.sop_instance_uid, crate::bench::result_uid(job.job_id));
+    assert_eq!((delivery.attempt, delivery.size_bytes), (1, 3));
+    assert!(bench.store.lease_deliveries("pacs", 5, "other", LONG).await.unwrap().is_empty());
+    bench.store.renew_delivery(delivery, LONG).await.unwrap();
+}
+
+async fn a_destination_delays_only_itself(bench: Bench) {
+    bench.done_job(1, &["down", "up"]).await;
+
+    let down = bench.store.lease_deliveries("down", 5, "sender", LONG).await.unwrap();
+    let retry = failure(AfterDeliveryFailure::Retry { after: LONG });
+    bench.store.delivery_failed(&down[0], &retry).await.unwrap();
+
+    let due = bench.store.due_deliveries().await.unwrap();
+    assert_eq!(due.len(), 1);
+    assert_eq!((due[0].destination.as_str(), due[0].count), ("up", 1));
+    assert_eq!(bench.store.lease_deliveries("up", 5, "sender", LONG).await.unwrap().len(), 1);
+}
+
+async fn a_delivered_result_is_recorded_with_its_status(bench: Bench) {
+    let job = bench.done_job(1, &["pacs"]).await;
+    let leased = bench.store.lease_deliveries("pacs", 5, "sender", LONG).await.unwrap();
+
+    bench.store.delivery_succeeded(&leased[0], 0xB000).await.unwrap();
+
+    let detail = bench.store.show_job(job.job_id).await.unwrap().unwrap();
+    assert_eq!(detail.deliveries[0].state, DeliveryState::Delivered);
+    assert_eq!(detail.deliveries[0].last_status, Some(0xB000));
+    assert!(detail.deliveries[0].delivered_at.is_some());
+    assert_eq!(detail.summary.delivered, 1);
+    let last = &detail.timeline.last().unwrap().event;
+    assert_eq!(last.kind, EventKind::ResultDelivered);
+    assert_eq!(last.destination.as_deref(), Some("pacs"));
+    let again = bench.store.delivery_succeeded(&leased[0], 0).await;
+    assert!(matches!(again, Err(DeliveryError::Lost { .. })), "{again:?}");
+}
+
+async fn a_delayed_delivery_is_not_due_before_its_time(bench: Bench) {
+    bench.done_job(1, &["pacs"]).await;
+    let leased = bench.store.lease_deliveries("pacs", 5, "sender", LONG).await.unwrap();
+
+    let retry = failure(AfterDeliveryFailure::Retry { after: LONG });
+    let state = bench.store.delivery_failed(&leased[0], &retry).await.unwrap();
+
+    assert_eq!(state, DeliveryState::Pending);
+    assert!(bench.store.due_deliveries().await.unwrap().is_empty());
+    assert!(bench.store.lease_deliveries("pacs", 5, "sender", LONG).await.unwrap().is_empty());
+    let filter = EventFilter { kind: Some(EventKind::DeliveryDelayed), ..EventFilter::default() };
+    let events = bench.store.events(&filter, 10).await.unwrap();
+    assert_eq!(events[0].event.reason_code, Some(ReasonCode::new("pacs_refused")));
+    assert_eq!(events[0].event.detail["status"], 0xA700);
+}
+
+async fn a_delivery_given_up_is_tried_again_on_request(bench: Bench) {
+    let job = bench.done_job(1, &["pacs", "archive"]).await;
+    let leased = bench.store.lease_deliveries("pacs", 5, "sender", LONG).await.unwrap();
+    let give_up = failure(AfterDeliveryFailure::GiveUp);
+    let state = bench.store.delivery_failed(&leased[0], &give_up).await.unwrap();
+    assert_eq!(state, DeliveryState::Failed);
+
+    let retried = bench.store.retry_job(job.job_id).await.unwrap();
+
+    assert_eq!(retried, Retried::Deliveries { count: 1 });
+    let again = bench.store.lease_deliveries("pacs", 5, "sender", LONG).await.unwrap();
+    assert_eq!(again[0].attempt, 1);
+}
+
+async fn a_sender_that_died_is_replaced(bench: Bench) {
+    bench.done_job(1, &["pacs"]).await;
+    let lost = bench.store.lease_deliveries("pacs", 5, "sender", Duration::ZERO).await.unwrap();
+
+    while bench.store.lapse(limit(3)).await.unwrap().deliveries == 0 {}
+
+    let again = bench.store.lease_deliveries("pacs", 5, "sender", LONG).await.unwrap();
+    assert_eq!(again[0].attempt, 2);
+    let woken = bench.store.delivery_succeeded(&lost[0], 0).await;
+    assert!(matches!(woken, Err(DeliveryError::Lost { .. })), "{woken:?}");
+}
+
+async fn a_delivery_of_a_superseded_job_is_not_repeated(bench: Bench) {
+    bench.done_job(1, &["pacs"]).await;
+    let leased = bench.store.lease_deliveries("pacs", 5, "sender", LONG).await.unwrap();
+    bench.receive(1, &[4]).await;
+    bench.settle(1, "ct").await;
+
+    let retry = failure(AfterDeliveryFailure::Retry { after: Duration::ZERO });
+    let state = bench.store.delivery_failed(&leased[0], &retry).await.unwrap();
+
+    assert_eq!(state, DeliveryState::Cancelled);
+    assert!(bench.store.due_deliveries().await.unwrap().is_empty());
+}
+
+async fn one_association_takes_several_results(bench: Bench) {
+    for series in 1..=5 {
+        bench.done_job(series, &["pacs"]).await;
+    }
+
+    let first = bench.store.lease_deliveries("pacs", 3, "sender", LONG).await.unwrap();
+    let rest = bench.store.lease_deliveries("pacs", 3, "sender", LONG).await.unwrap();
+
+    assert_eq!((first.len(), rest.len()), (3, 2));
+}

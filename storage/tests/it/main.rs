@@ -1,0 +1,18 @@
+//! The conformance suite: every operation of the store against both databases, and the spool.
+#![expect(clippy::unwrap_used, reason = "a test may stop at whatever it did not expect")]
+
+mod audit;
+mod bench;
+mod delivery;
+mod durability;
+mod intake;
+mod job;
+mod ledger;
+mod outbox;
+mod random_walk;
+mod retention;
+mod roles;
+mod schema;
+mod settle;
+mod spool;
+mod views;
