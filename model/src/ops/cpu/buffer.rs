@@ -8,10 +8,7 @@ use std::{
     slice,
 };
 
-/// Size of a huge page, and the alignment of buffers at least as large.
-const HUGE_PAGE: usize = 2 << 20;
-
-/// Alignment of smaller buffers.
+/// Alignment of every buffer.
 const CACHE_LINE: usize = 64;
 
 /// A fixed number of floats, zero at first.
@@ -19,7 +16,20 @@ const CACHE_LINE: usize = 64;
 pub(crate) struct Buffer {
     start: NonNull<f32>,
     length: usize,
-    layout: Layout,
+    memory: Memory,
+}
+
+/// Where a buffer's memory came from.
+#[derive(Debug)]
+enum Memory {
+    Heap {
+        start: NonNull<u8>,
+        layout: Layout,
+    },
+    #[cfg(target_os = "linux")]
+    Mapping {
+        _pages: mapping::Mapping,
+    },
 }
 
 // SAFETY: a buffer owns its memory and hands it out only through borrows of itself.
@@ -31,18 +41,22 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     pub(crate) fn zeroed(length: usize) -> Self {
         let bytes = length.max(1) * size_of::<f32>();
-        let huge = bytes >= HUGE_PAGE;
-        let alignment = if huge { HUGE_PAGE } else { CACHE_LINE };
-        let layout = Layout::from_size_align(bytes, alignment)
+        #[cfg(target_os = "linux")]
+        if bytes >= mapping::HUGE_PAGE
+            && let Some(pages) = mapping::Mapping::zeroed(bytes)
+        {
+            return Self {
+                start: pages.start(),
+                length,
+                memory: Memory::Mapping { _pages: pages },
+            };
+        }
+        let layout = Layout::from_size_align(bytes, CACHE_LINE)
             .expect("the alignment is a power of two and no map reaches half the address space");
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        let start = start.cast::<f32>();
-        if huge {
-            advise_huge_pages(start, bytes);
-        }
-        Self { start, length, layout }
+        Self { start: start.cast(), length, memory: Memory::Heap { start, layout } }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -68,18 +82,65 @@ impl DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: the memory came from `alloc_zeroed` with this very layout.
-        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) }
+        match &self.memory {
+            // SAFETY: the memory came from `alloc_zeroed` with this very layout.
+            Memory::Heap { start, layout } => unsafe { dealloc(start.as_ptr(), *layout) },
+            #[cfg(target_os = "linux")]
+            Memory::Mapping { .. } => (),
+        }
     }
 }
 
-/// Asks for huge pages: first touch of a map on small pages costs as much as a convolution over it.
 #[cfg(target_os = "linux")]
-fn advise_huge_pages(start: NonNull<f32>, bytes: usize) {
-    // SAFETY: the range was just allocated and is owned by the caller; the advice changes the page
-    // size behind it, never its content. A refusal leaves small pages, which is only slower.
-    let _refused = unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE) };
-}
+mod mapping {
+    //! Anonymous pages from the system, which come zeroed without being touched.
 
-#[cfg(not(target_os = "linux"))]
-fn advise_huge_pages(_start: NonNull<f32>, _bytes: usize) {}
+    use std::ptr::{self, NonNull};
+
+    /// Size of a huge page.
+    pub(super) const HUGE_PAGE: usize = 2 << 20;
+
+    #[derive(Debug)]
+    pub(super) struct Mapping {
+        start: NonNull<f32>,
+        address: NonNull<libc::c_void>,
+        bytes: usize,
+    }
+
+    impl Mapping {
+        /// At least `bytes` zero bytes from a huge page's boundary on, `None` where the system refuses.
+        ///
+        /// Huge pages are advised: the first touch of a map on small pages costs as much as a
+        /// convolution over it.
+        pub(super) fn zeroed(bytes: usize) -> Option<Self> {
+            let bytes = bytes.checked_add(HUGE_PAGE)?;
+            let (protection, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: a new anonymous mapping at an address of the system's choice overlaps nothing.
+            let address = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+            if address == libc::MAP_FAILED {
+                return None;
+            }
+            let address = NonNull::new(address)?;
+            let gap = address.as_ptr().align_offset(HUGE_PAGE);
+            // SAFETY: the gap is smaller than the huge page by which the mapping is too long.
+            let start = unsafe { address.add(gap) };
+            // SAFETY: the range lies in the mapping just made; the advice changes the size of its
+            // pages, never their content. A refusal leaves small pages, which is only slower.
+            let _refused =
+                unsafe { libc::madvise(start.as_ptr(), bytes - gap, libc::MADV_HUGEPAGE) };
+            Some(Self { start: start.cast(), address, bytes })
+        }
+
+        pub(super) fn start(&self) -> NonNull<f32> {
+            self.start
+        }
+    }
+
+    impl Drop for Mapping {
+        fn drop(&mut self) {
+            // SAFETY: this mapping was made with that length, and its owner's borrows have ended.
+            let _refused = unsafe { libc::munmap(self.address.as_ptr(), self.bytes) };
+        }
+    }
+}

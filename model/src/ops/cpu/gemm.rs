@@ -1,7 +1,5 @@
 //! Rows times packed panels: the one matrix product under every convolution.
 
-use std::array;
-
 use super::simd::{LANES, Level, Simd};
 
 /// A right-hand matrix `[depth, columns]`, stored panel by panel: all of a panel's columns for one
@@ -161,26 +159,36 @@ fn block<S: Simd, const ROWS: usize, const VECTORS: usize>(
     first: usize,
 ) {
     let stride = product.target_stride;
-    let mut sums: [[S::V; VECTORS]; ROWS] = array::from_fn(|row| {
-        array::from_fn(|vector| match product.start {
-            Start::Zero => simd.splat(0.0),
-            Start::Target => {
-                simd.load(lanes(product.target, (first + row) * stride + vector * LANES))
+    let mut sums = [[simd.splat(0.0); VECTORS]; ROWS];
+    for (row, sums) in sums.iter_mut().enumerate() {
+        for (vector, sum) in sums.iter_mut().enumerate() {
+            match product.start {
+                Start::Zero => (),
+                Start::Target => {
+                    let place = (first + row) * stride + vector * LANES;
+                    *sum = simd.load(lanes(product.target, place));
+                }
+                Start::Bias(bias) => *sum = simd.load(lanes(bias, vector * LANES)),
             }
-            Start::Bias(bias) => simd.load(lanes(bias, vector * LANES)),
-        })
-    });
+        }
+    }
     let depth = product.panel.len() / (VECTORS * LANES);
-    let rows: [&[f32]; ROWS] = array::from_fn(|row| &product.rows.row(first + row)[..depth]);
+    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+    for (row, values) in rows.iter_mut().enumerate() {
+        *values = &product.rows.row(first + row)[..depth];
+    }
     let (panel, _) = product.panel.as_chunks::<LANES>();
     let (panel, _) = panel.as_chunks::<VECTORS>();
     let panel = &panel[..depth];
-    for step in 0..depth {
-        let weights: [S::V; VECTORS] = array::from_fn(|vector| simd.load(&panel[step][vector]));
-        for row in 0..ROWS {
-            let value = simd.splat(rows[row][step]);
-            for vector in 0..VECTORS {
-                sums[row][vector] = simd.mul_add(value, weights[vector], sums[row][vector]);
+    for (step, lines) in panel.iter().enumerate() {
+        let mut weights = [simd.splat(0.0); VECTORS];
+        for (weights, line) in weights.iter_mut().zip(lines) {
+            *weights = simd.load(line);
+        }
+        for (sums, values) in sums.iter_mut().zip(&rows) {
+            let value = simd.splat(values[step]);
+            for (sum, &weights) in sums.iter_mut().zip(&weights) {
+                *sum = simd.mul_add(value, weights, *sum);
             }
         }
     }

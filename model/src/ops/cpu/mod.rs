@@ -18,6 +18,8 @@ mod pool;
 mod simd;
 mod statistics;
 mod stem;
+#[cfg(test)]
+mod tests;
 mod transposed;
 mod winograd;
 

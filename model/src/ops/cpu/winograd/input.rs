@@ -1,7 +1,5 @@
 //! Input tiles: read, normalised, activated, transformed.
 
-use std::array;
-
 use super::transform::{INPUT, OUTPUT, forward};
 use crate::ops::cpu::{
     gemm::lanes,
@@ -25,6 +23,15 @@ pub(super) struct Strip<'a> {
 /// One position along `d`: 6×6 values across `h` and `w`, transformed along both.
 type Column<V> = [V; INPUT * INPUT];
 
+/// The latest columns.
+pub(super) type Ring<V> = [Column<V>; RING];
+
+/// A ring to begin with; what is in it does not matter.
+#[inline(always)]
+pub(super) fn ring<S: Simd>(simd: S) -> Ring<S::V> {
+    [[simd.splat(0.0); INPUT * INPUT]; RING]
+}
+
 impl Strip<'_> {
     /// Hands `write` the tile, the frequency and the value of everything in `tiles` tiles.
     #[inline(always)]
@@ -32,10 +39,10 @@ impl Strip<'_> {
         &self,
         simd: S,
         tiles: usize,
+        ring: &mut Ring<S::V>,
         mut write: impl FnMut(usize, usize, S::V),
     ) {
         let zero = simd.splat(0.0);
-        let mut ring: [Column<S::V>; RING] = [[zero; INPUT * INPUT]; RING];
         for tile in 0..tiles {
             let start = tile * OUTPUT;
             let known = if tile == 0 { 0 } else { INPUT - OUTPUT };
@@ -44,7 +51,10 @@ impl Strip<'_> {
             }
             #[expect(clippy::needless_range_loop, reason = "the row is read in six columns")]
             for row in 0..INPUT * INPUT {
-                let along = array::from_fn(|index| ring[(start + index) % RING][row]);
+                let mut along = [zero; INPUT];
+                for (index, value) in along.iter_mut().enumerate() {
+                    *value = ring[(start + index) % RING][row];
+                }
                 let points = forward(simd, along);
                 for (index, &point) in points.iter().enumerate() {
                     write(tile, row * INPUT + index, point);
@@ -87,14 +97,20 @@ impl Strip<'_> {
         let zero = simd.splat(0.0);
         let mut along_w = [[zero; INPUT]; INPUT];
         for (h, line) in along_w.iter_mut().enumerate() {
-            let values = array::from_fn(|w| match self.rows[h * INPUT + w] {
-                Some(row) => settle(simd.load(lanes(row, place))),
-                None => zero,
-            });
+            let mut values = [zero; INPUT];
+            for (w, value) in values.iter_mut().enumerate() {
+                if let Some(row) = self.rows[h * INPUT + w] {
+                    *value = settle(simd.load(lanes(row, place)));
+                }
+            }
             *line = forward(simd, values);
         }
         for w in 0..INPUT {
-            let points = forward(simd, array::from_fn(|h| along_w[h][w]));
+            let mut values = [zero; INPUT];
+            for (value, line) in values.iter_mut().zip(&along_w) {
+                *value = line[w];
+            }
+            let points = forward(simd, values);
             for (h, &point) in points.iter().enumerate() {
                 column[h * INPUT + w] = point;
             }

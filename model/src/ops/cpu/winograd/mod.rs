@@ -13,8 +13,8 @@ use std::{ops::Range, sync::Arc};
 use rayon::prelude::*;
 
 use self::{
-    input::Strip,
-    output::{OutputTile, restore_tile},
+    input::{Ring, Strip, ring},
+    output::{OutputTile, Slices, restore_tile, slices},
     transform::{FREQUENCIES, INPUT, OUTPUT, kernel_transform},
 };
 use super::{
@@ -174,6 +174,8 @@ impl Kernel for WinogradBlock<'_> {
         let outputs = self.weights.outputs;
         let width = self.block.w.len().div_ceil(OUTPUT);
         let tiles = self.shape[2].div_ceil(OUTPUT);
+        let mut ring = ring(simd);
+        let mut slices = slices(simd);
         let mut tallies: Vec<Option<Tally>> = vec![None; outputs / LANES];
         for first in (0..tiles).step_by(self.tiling.depth) {
             let depth = self.tiling.depth.min(tiles - first);
@@ -182,12 +184,12 @@ impl Kernel for WinogradBlock<'_> {
             for source in self.sources {
                 for start in (0..source.stride).step_by(CHANNEL_GROUP) {
                     let group = start..(start + CHANNEL_GROUP).min(source.stride);
-                    self.transform(simd, source, batch, group.clone());
+                    self.transform(simd, source, batch, group.clone(), &mut ring);
                     self.multiply(simd, batch, place, group.len());
                     place += group.len();
                 }
             }
-            self.restore(simd, batch, &mut tallies);
+            self.restore(simd, batch, &mut slices, &mut tallies);
         }
         let mut moments = Moments::empty(outputs);
         let voxels = self.block.h.len() * self.block.w.len() * self.shape[2];
@@ -208,19 +210,21 @@ impl WinogradBlock<'_> {
         source: &Source<'_>,
         batch: Batch,
         group: Range<usize>,
+        ring: &mut Ring<S::V>,
     ) {
         let frequency = self.frequency[0];
         for x in 0..batch.width {
             let h = self.block.h.start as isize - 1;
             let w = (self.block.w.start + x * OUTPUT) as isize - 1;
-            let rows = std::array::from_fn(|row| {
-                source.row(h + (row / INPUT) as isize, w + (row % INPUT) as isize)
-            });
+            let mut rows = [None; INPUT * INPUT];
+            for (index, row) in rows.iter_mut().enumerate() {
+                *row = source.row(h + (index / INPUT) as isize, w + (index % INPUT) as isize);
+            }
             for channel in group.clone().step_by(LANES) {
                 let strip = Strip { source, rows: &rows, channel, first: batch.first * OUTPUT };
                 let base = x * batch.depth * group.len() + channel - group.start;
                 let inputs = &mut *self.inputs;
-                strip.transform(simd, batch.depth, |tile, index, value| {
+                strip.transform(simd, batch.depth, ring, |tile, index, value| {
                     let place = index * frequency + tile * group.len() + base;
                     simd.store(value, lanes_mut(inputs, place));
                 });
@@ -258,7 +262,13 @@ impl WinogradBlock<'_> {
 
     /// Transforms products back, writes the tiles and tallies their values.
     #[inline(always)]
-    fn restore<S: Simd>(&mut self, simd: S, batch: Batch, tallies: &mut [Option<Tally>]) {
+    fn restore<S: Simd>(
+        &mut self,
+        simd: S,
+        batch: Batch,
+        slices: &mut Slices<S::V>,
+        tallies: &mut [Option<Tally>],
+    ) {
         let outputs = self.weights.outputs;
         let depth = self.shape[2];
         for index in 0..batch.width * batch.depth {
@@ -274,7 +284,7 @@ impl WinogradBlock<'_> {
                     row_stride: depth * outputs,
                     voxel_stride: outputs,
                 };
-                restore_tile(simd, &tile, &mut self.block.planes, tally);
+                restore_tile(simd, &tile, slices, &mut self.block.planes, tally);
             }
         }
     }

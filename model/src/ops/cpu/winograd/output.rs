@@ -1,7 +1,5 @@
 //! Output tiles: transformed back, written, tallied.
 
-use std::array;
-
 use super::transform::{INPUT, OUTPUT, backward};
 use crate::ops::cpu::{
     gemm::{lanes, lanes_mut},
@@ -24,20 +22,31 @@ pub(super) struct OutputTile<'a> {
     pub(super) voxel_stride: usize,
 }
 
+/// A tile transformed along `h`: per plane, 6×6 points across `w` and `d`.
+pub(super) type Slices<V> = [[V; INPUT * INPUT]; OUTPUT];
+
+/// Slices to begin with; what is in them does not matter.
+#[inline(always)]
+pub(super) fn slices<S: Simd>(simd: S) -> Slices<S::V> {
+    [[simd.splat(0.0); INPUT * INPUT]; OUTPUT]
+}
+
 /// Writes one tile into `planes`. A tally that is not begun yet starts at the tile's first voxel.
 #[inline(always)]
 pub(super) fn restore_tile<S: Simd>(
     simd: S,
     tile: &OutputTile<'_>,
+    slices: &mut Slices<S::V>,
     planes: &mut [&mut [f32]],
     tally: &mut Option<Tally>,
 ) {
     let zero = simd.splat(0.0);
-    let mut slices = [[zero; INPUT * INPUT]; OUTPUT];
     for row in 0..INPUT * INPUT {
-        let points = array::from_fn(|h| {
-            simd.load(lanes(tile.products, (h * INPUT * INPUT + row) * tile.frequency))
-        });
+        let mut points = [zero; INPUT];
+        for (h, point) in points.iter_mut().enumerate() {
+            let place = (h * INPUT * INPUT + row) * tile.frequency;
+            *point = simd.load(lanes(tile.products, place));
+        }
         let values = backward(simd, points);
         for (slice, &value) in slices.iter_mut().zip(&values) {
             slice[row] = value;
@@ -47,7 +56,11 @@ pub(super) fn restore_tile<S: Simd>(
     for (slice, plane) in slices.iter().zip(planes) {
         let mut lines = [[zero; INPUT]; OUTPUT];
         for d in 0..INPUT {
-            let values = backward(simd, array::from_fn(|w| slice[w * INPUT + d]));
+            let mut points = [zero; INPUT];
+            for (w, point) in points.iter_mut().enumerate() {
+                *point = slice[w * INPUT + d];
+            }
+            let values = backward(simd, points);
             for (line, &value) in lines.iter_mut().zip(&values) {
                 line[d] = value;
             }
