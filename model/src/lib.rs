@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod generated;
+#[cfg(test)]
+mod golden;
 mod net;
 mod ops;
 mod pack;
 pub mod phantom;
+mod preprocess;
 
 pub use generated::{generated_input, generated_tensor, generated_values};
 pub use net::{
@@ -16,3 +19,4 @@ pub use pack::{
     Preprocessing, PromptModality, PromptTable, PromptTableError, Provenance, SourceFile, Text,
     TextEncoderSizes, TextKind, Weights, WeightsError, WritePackError,
 };
+pub use preprocess::{OrientationCode, ParseOrientationError, PreprocessError};
