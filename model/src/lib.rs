@@ -8,6 +8,10 @@ mod ops;
 mod pack;
 pub mod phantom;
 mod preprocess;
+mod restore;
+mod segmenter;
+mod sliding_window;
+mod text;
 
 pub use generated::{generated_input, generated_tensor, generated_values};
 pub use net::{
@@ -20,3 +24,8 @@ pub use pack::{
     TextEncoderSizes, TextKind, Weights, WeightsError, WritePackError,
 };
 pub use preprocess::{OrientationCode, ParseOrientationError, PreprocessError};
+pub use segmenter::{
+    Control, LoadSegmenterError, Progress, SegmentError, SegmentRequest, Segmentation, Segmenter,
+    SegmenterOptions, StageTimes,
+};
+pub use text::{EmbedError, LoadTextEncoderError, LoadTokenizerError, TextEncoder};

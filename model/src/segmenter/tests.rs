@@ -1,0 +1,292 @@
+use std::collections::BTreeMap;
+
+use dicom_types::GridGeometry;
+
+use super::*;
+use crate::golden::{Golden, assert_close, path};
+use crate::pack::{
+    Architecture, Manifest, PackWriter, Preprocessing, PromptTable, Provenance, Text,
+    TextEncoderSizes, TextKind, Weights,
+};
+
+/// Sizes of the small network that the golden vectors were made with.
+fn architecture() -> Architecture {
+    Architecture {
+        input_channels: 3,
+        channels: vec![4, 4, 8, 16, 32, 48],
+        encoder_units: 2,
+        decoder_units: 2,
+        token_hidden: 48,
+        query_width: 48,
+        query_heads: 8,
+        query_layers: 6,
+        query_feed_forward: 96,
+        mask_hidden: 16,
+    }
+}
+
+/// A segmenter with the small network and, where the files are there, its text encoder.
+fn tiny(window: [usize; 3]) -> Segmenter {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("tiny");
+    let architecture = architecture();
+    let mut writer = PackWriter::create(&target).unwrap();
+    let tensors: Vec<_> = architecture
+        .tensors()
+        .into_iter()
+        .map(|(name, shape)| {
+            let values = crate::generated_tensor(&format!("tiny_nano.{name}"), &shape);
+            (name, shape, values)
+        })
+        .collect();
+    writer.add_tensors("weights.safetensors", &BTreeMap::new(), &tensors).unwrap();
+    writer.add_prompts(&PromptTable::new(48)).unwrap();
+    let text = |suffix: &str| {
+        path(&format!("golden/tiny_text_ours_{suffix}")).map(|path| std::fs::read(path).unwrap())
+    };
+    let encoder =
+        text("weights.safetensors").zip(text("vocab.txt")).map(|(weights, vocabulary)| {
+            let sizes = TextEncoderSizes {
+                layers: 3,
+                hidden: 48,
+                heads: 4,
+                feed_forward: 96,
+                vocabulary: 54,
+                positions: 264,
+                layer_norm_eps: 1e-5,
+                max_tokens: 256,
+                relative_buckets: Some(32),
+                projection_hidden: Some(48),
+                token_types: None,
+            };
+            let weights = Weights::from_bytes(weights).unwrap();
+            let tensors: Vec<_> = sizes
+                .tensors(TextKind::Ours, 48, 4)
+                .into_iter()
+                .map(|(name, shape)| {
+                    let values = weights.values(&name, &shape).unwrap();
+                    (name, shape, values)
+                })
+                .collect();
+            writer.add_tensors("text.safetensors", &BTreeMap::new(), &tensors).unwrap();
+            writer.add_file("vocab.txt", &vocabulary).unwrap();
+            sizes
+        });
+    let manifest = Manifest {
+        format: 1,
+        name: "tiny".to_owned(),
+        licence: "made for a test".to_owned(),
+        architecture,
+        preprocessing: Preprocessing {
+            spacing_mm: [1.0, 1.0, 3.0],
+            window,
+            ct_clip_hu: [-500.0, 1000.0],
+            other_clip_percentiles: [0.5, 99.5],
+        },
+        text: Text {
+            kind: TextKind::Ours,
+            modalities: ["ct", "mri", "us", "pet"].map(str::to_owned).to_vec(),
+            encoder,
+        },
+        provenance: Provenance { created_by: "test".to_owned(), sources: Vec::new() },
+        files: BTreeMap::new(),
+    };
+    writer.finish(manifest).unwrap();
+    Segmenter::new(&Pack::open(&target).unwrap(), SegmenterOptions::default()).unwrap()
+}
+
+/// The averaged probabilities of a target on the whole volume.
+fn dense(sums: &Sums, target: usize, shape: [usize; 3]) -> Vec<f32> {
+    let mut values = vec![0.0; shape.iter().product()];
+    let Some(found) = sums.probabilities(target) else { return values };
+    for h in 0..found.shape[0] {
+        for w in 0..found.shape[1] {
+            let from = (h * found.shape[1] + w) * found.shape[2];
+            let to = ((found.start[0] + h) * shape[1] + found.start[1] + w) * shape[2];
+            values[to + found.start[2]..][..found.shape[2]]
+                .copy_from_slice(&found.values[from..][..found.shape[2]]);
+        }
+    }
+    values
+}
+
+#[test]
+fn sliding_windows_average_as_the_reference_does() {
+    for (name, shape) in [("slide_a", [80, 68, 36]), ("slide_b", [70, 48, 20])] {
+        let Some(golden) = Golden::open(name) else { continue };
+        let segmenter = tiny([64, 64, 32]);
+        let image = golden.floats("image");
+        let mut queries = golden.floats("queries.0");
+        queries.extend(golden.floats("queries.1"));
+
+        let sums = segmenter
+            .sum((&image, shape), &queries, 2, &Control::default(), &mut StageTimes::default())
+            .unwrap();
+
+        let mut found = dense(&sums, 0, shape);
+        found.extend(dense(&sums, 1, shape));
+        assert_close(name, &found, &golden.floats("prob"), 2e-4);
+    }
+}
+
+#[test]
+fn windows_of_the_published_size_average_as_the_reference_does() {
+    let Some(golden) = Golden::open("window_multi_a") else { return };
+    let shape = [300, 290, 100];
+    let segmenter = tiny([288, 288, 96]);
+    let image = crate::generated_input("input.window_multi_a", shape.iter().product());
+    let queries = golden.floats("queries.0");
+
+    let sums = segmenter
+        .sum((&image, shape), &queries, 2, &Control::default(), &mut StageTimes::default())
+        .unwrap();
+
+    let mut sampled = Vec::new();
+    for target in 0..2 {
+        let found = dense(&sums, target, shape);
+        let above = found.iter().filter(|&&value| value > 0.5).count() as f64;
+        let expected = golden.numbers("count_gt_half")[target];
+        assert!((above - expected).abs() <= 1e-3 * expected, "{above} above half, not {expected}");
+        for h in (3..300).step_by(8) {
+            for w in (3..290).step_by(8) {
+                for d in (1..100).step_by(4) {
+                    sampled.push(found[(h * 290 + w) * 100 + d]);
+                }
+            }
+        }
+    }
+    assert_close("prob_s8", &sampled, &golden.floats("prob_s8"), 1e-4);
+}
+
+/// The volume of a golden case: `raw` is `[i, j, k]`, which become column, row and slice.
+fn stored_volume(golden: &Golden) -> Volume {
+    let shape = golden.shape("raw");
+    let raw = golden.floats("raw");
+    let affine = golden.numbers("affine");
+    let column = |axis: usize| [-affine[axis], -affine[4 + axis], affine[8 + axis]];
+    let [i, j, k] = [shape[0], shape[1], shape[2]];
+    let mut values = Vec::with_capacity(raw.len());
+    for slice in 0..k {
+        for row in 0..j {
+            values.extend((0..i).map(|column| raw[(column * j + row) * k + slice]));
+        }
+    }
+    let geometry =
+        GridGeometry::new([k, j, i], column(3), [column(2), column(1), column(0)]).unwrap();
+    Volume::new(geometry, values).unwrap()
+}
+
+#[test]
+fn whole_cases_end_in_the_masks_of_the_reference() {
+    for (name, code) in [("e2e_ct_lps", OrientationCode::Ras), ("e2e_mr_asr", OrientationCode::Asr)]
+    {
+        let Some(golden) = Golden::open(name) else { continue };
+        let Some(input) = Golden::open(&golden.text("input")) else { continue };
+        let segmenter = tiny([288, 288, 96]);
+        let volume = stored_volume(&input);
+        let labels: Vec<String> = serde_json::from_str(&golden.text("labels")).unwrap();
+        let prompts: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let modality = if golden.text("modality") == "CT" { Modality::Ct } else { Modality::Mr };
+        let request =
+            SegmentRequest { volume: &volume, modality, orientation: code, prompts: &prompts };
+
+        let queries = segmenter.queries(&request).unwrap();
+        let found = segmenter.segment(&request, &Control::default()).unwrap();
+
+        assert_close("queries", &queries, &golden.floats("queries"), 1e-5);
+        let probability = golden.floats("restored_linear_prob");
+        let [slices, rows, columns] = volume.geometry().shape();
+        let mut inside = 0;
+        for (target, mask) in found.masks.iter().enumerate() {
+            for i in 0..columns {
+                for j in 0..rows {
+                    for k in 0..slices {
+                        let index = ((target * columns + i) * rows + j) * slices + k;
+                        let expected = probability[index] > 0.5;
+                        let is_decided = (probability[index] - 0.5).abs() > 1e-3;
+                        inside += u64::from(expected);
+                        assert!(
+                            !is_decided || mask.contains([k, j, i]) == expected,
+                            "{name}: target {target} at {:?}: {}",
+                            [k, j, i],
+                            probability[index]
+                        );
+                    }
+                }
+            }
+        }
+        assert!(inside > 0, "{name} has voxels to compare");
+    }
+}
+
+#[test]
+fn an_unknown_prompt_is_refused_with_the_nearest_known_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("cached");
+    let mut segmenter = tiny([64, 64, 32]);
+    let mut prompts = PromptTable::new(48);
+    for prompt in ["liver", "left kidney", "right kidney", "spleen"] {
+        prompts.insert(prompt, PromptModality::Ct, vec![0.1; 48]);
+    }
+    let mut manifest = segmenter.pack.manifest().clone();
+    manifest.text.encoder = None;
+    let tensors: Vec<_> = architecture()
+        .tensors()
+        .into_iter()
+        .map(|(name, shape)| {
+            let values = crate::generated_tensor(&name, &shape);
+            (name, shape, values)
+        })
+        .collect();
+    let mut writer = PackWriter::create(&target).unwrap();
+    writer.add_tensors("weights.safetensors", &BTreeMap::new(), &tensors).unwrap();
+    writer.add_prompts(&prompts).unwrap();
+    writer.finish(manifest).unwrap();
+    segmenter.pack = Pack::open(&target).unwrap();
+    segmenter.text = None;
+
+    let refused = segmenter.query("livr", PromptModality::Ct).unwrap_err();
+    let other = segmenter.query("liver", PromptModality::Pet).unwrap_err();
+
+    assert_eq!(
+        refused.to_string(),
+        "the pack knows no prompt \"livr\" for ct and has no text encoder; the nearest that it \
+         knows: liver, spleen, left kidney"
+    );
+    assert!(matches!(other, SegmentError::UnknownModality { modality: "pet" }));
+    assert!(segmenter.query("LIVER", PromptModality::Ct).is_ok());
+}
+
+#[test]
+fn a_cancelled_segmentation_stops() {
+    let segmenter = tiny([64, 64, 32]);
+    let control = Control::default();
+    control.cancel();
+    let volume = (&vec![0.0; 64 * 64 * 32][..], [64, 64, 32]);
+
+    let stopped =
+        segmenter.sum(volume, &[0.0; 48], 1, &control, &mut StageTimes::default()).unwrap_err();
+
+    assert!(matches!(stopped, SegmentError::Cancelled));
+}
+
+#[test]
+fn progress_counts_every_window() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&seen);
+    let control = Control::with_progress(move |progress| sink.lock().unwrap().push(progress));
+    let segmenter = tiny([64, 64, 32]);
+    let volume = (&vec![0.5; 96 * 64 * 32][..], [96, 64, 32]);
+
+    segmenter.sum(volume, &[0.0; 48], 1, &control, &mut StageTimes::default()).unwrap();
+
+    let expected: Vec<_> = (1..=2).map(|done| Progress { done, windows: 2 }).collect();
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[test]
+fn distance_counts_edits() {
+    assert_eq!(distance("livr", "liver"), 1);
+    assert_eq!(distance("", "abc"), 3);
+    assert_eq!(distance("kidney", "kidney"), 0);
+}
