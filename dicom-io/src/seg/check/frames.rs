@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use dicom::dictionary_std::tags;
-use dicom::object::InMemDicomObject;
 
 use super::SegMismatch;
 use super::object::{
-    Parsed, decimals, items, number, numbers, only_item, optional_item, optional_text, text,
+    Item, Parsed, decimals, items, number, numbers, only_item, optional_item, optional_text, text,
     unexpected,
 };
 use crate::series::Stack;
@@ -33,18 +32,18 @@ pub(super) struct Frames(pub(super) Vec<PlacedFrame>);
 
 impl Frames {
     pub(super) fn read(
-        object: &Parsed,
+        object: &Parsed<'_>,
         stack: &Stack,
         segments: usize,
     ) -> Result<Self, SegMismatch> {
-        let dataset = &object.dataset;
+        let dataset = object.dataset;
         let shared = only_item(dataset, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE)?;
         let per_frame = items(dataset, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)?;
         if number(dataset, tags::NUMBER_OF_FRAMES)? as usize != per_frame.len() {
             return Err(unexpected(tags::NUMBER_OF_FRAMES));
         }
         let mut placed = Vec::with_capacity(per_frame.len());
-        for (index, item) in per_frame.iter().enumerate() {
+        for (index, &item) in per_frame.iter().enumerate() {
             let frame = index + 1;
             let slice = find_slice(item, shared, stack, frame)?;
             let identification = group(item, shared, tags::SEGMENT_IDENTIFICATION_SEQUENCE)?;
@@ -65,11 +64,11 @@ impl Frames {
     /// Each frame refers to the image of the slice on which it lies.
     pub(super) fn check_references(
         &self,
-        object: &Parsed,
+        object: &Parsed<'_>,
         stack: &Stack,
     ) -> Result<(), SegMismatch> {
-        let per_frame = items(&object.dataset, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)?;
-        for (index, (item, placed)) in per_frame.iter().zip(&self.0).enumerate() {
+        let per_frame = items(object.dataset, tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)?;
+        for (index, (item, placed)) in per_frame.into_iter().zip(&self.0).enumerate() {
             let source = &stack.slices[placed.slice];
             let derivation = only_item(item, tags::DERIVATION_IMAGE_SEQUENCE)?;
             let image = only_item(derivation, tags::SOURCE_IMAGE_SEQUENCE)?;
@@ -77,7 +76,7 @@ impl Frames {
             let is_source = text(image, tags::REFERENCED_SOP_INSTANCE_UID)?
                 == source.sop_instance_uid.as_str()
                 && text(image, tags::REFERENCED_SOP_CLASS_UID)? == source.sop_class_uid.as_str()
-                && optional_text(image, tags::REFERENCED_FRAME_NUMBER) == frame_number;
+                && optional_text(image, tags::REFERENCED_FRAME_NUMBER)? == frame_number.as_deref();
             if !is_source {
                 let instance = source.sop_instance_uid.clone();
                 return Err(SegMismatch::Reference { frame: index + 1, instance });
@@ -102,10 +101,10 @@ impl Frames {
 
 /// The functional group of a frame, which is either its own or shared by all.
 fn group<'a>(
-    frame: &'a InMemDicomObject,
-    shared: &'a InMemDicomObject,
+    frame: Item<'a>,
+    shared: Item<'a>,
     tag: dicom::core::Tag,
-) -> Result<&'a InMemDicomObject, SegMismatch> {
+) -> Result<Item<'a>, SegMismatch> {
     match (optional_item(frame, tag)?, optional_item(shared, tag)?) {
         (Some(item), None) | (None, Some(item)) => Ok(item),
         (None, None) => only_item(frame, tag),
@@ -115,8 +114,8 @@ fn group<'a>(
 
 /// The slice of the stack whose voxels have the same places in the patient as the pixels of the frame.
 fn find_slice(
-    item: &InMemDicomObject,
-    shared: &InMemDicomObject,
+    item: Item<'_>,
+    shared: Item<'_>,
     stack: &Stack,
     frame: usize,
 ) -> Result<usize, SegMismatch> {

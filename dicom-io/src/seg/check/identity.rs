@@ -5,7 +5,7 @@ use dicom::dictionary_std::tags;
 use dicom::object::InMemDicomObject;
 
 use super::SegMismatch;
-use super::object::{Parsed, items, keyword, number, only_item, optional_text, text, unexpected};
+use super::object::{Item, Parsed, items, keyword, number, only_item, text, unexpected};
 use crate::series::Stack;
 
 /// Attributes that must say the same as in the source, empty and absent being alike.
@@ -25,11 +25,11 @@ const SHARED_WITH_SOURCE: &[Tag] = &[
     tags::REFERRING_PHYSICIAN_NAME,
 ];
 
-pub(super) fn check(object: &Parsed, stack: &Stack) -> Result<(), SegMismatch> {
+pub(super) fn check(object: &Parsed<'_>, stack: &Stack) -> Result<(), SegMismatch> {
     check_kind(object)?;
-    let dataset = &object.dataset;
+    let dataset = object.dataset;
     for &tag in SHARED_WITH_SOURCE {
-        if optional_text(&object.header, tag) != optional_text(&stack.header, tag) {
+        if decoded(&object.header, tag) != decoded(&stack.header, tag) {
             return Err(SegMismatch::Identity { attribute: keyword(tag) });
         }
     }
@@ -38,16 +38,22 @@ pub(super) fn check(object: &Parsed, stack: &Stack) -> Result<(), SegMismatch> {
         (tags::STUDY_INSTANCE_UID, Some(stack.study_instance_uid.as_str())),
         (tags::FRAME_OF_REFERENCE_UID, frame_of_reference),
     ] {
-        if expected != Some(&text(dataset, tag)?) {
+        if expected != Some(text(dataset, tag)?) {
             return Err(SegMismatch::Identity { attribute: keyword(tag) });
         }
     }
     check_series(dataset, stack)
 }
 
+/// Decoded text, nothing where it is absent or empty.
+fn decoded(header: &InMemDicomObject, tag: Tag) -> Option<String> {
+    let text = header.get(tag)?.to_str().ok()?;
+    Some(text.trim_matches(['\0', ' ']).to_owned()).filter(|text| !text.is_empty())
+}
+
 /// The object is a binary segmentation with the source's rows and columns.
-fn check_kind(object: &Parsed) -> Result<(), SegMismatch> {
-    let dataset = &object.dataset;
+fn check_kind(object: &Parsed<'_>) -> Result<(), SegMismatch> {
+    let dataset = object.dataset;
     for (tag, expected) in [
         (tags::SOP_CLASS_UID, "1.2.840.10008.5.1.4.1.1.66.4"),
         (tags::MODALITY, "SEG"),
@@ -69,17 +75,19 @@ fn check_kind(object: &Parsed) -> Result<(), SegMismatch> {
             return Err(unexpected(tag));
         }
     }
-    if object.media_storage_sop_class_uid != text(dataset, tags::SOP_CLASS_UID)? {
-        return Err(unexpected(tags::MEDIA_STORAGE_SOP_CLASS_UID));
-    }
-    if object.media_storage_sop_instance_uid != text(dataset, tags::SOP_INSTANCE_UID)? {
-        return Err(unexpected(tags::MEDIA_STORAGE_SOP_INSTANCE_UID));
+    for (in_meta, in_dataset) in [
+        (tags::MEDIA_STORAGE_SOP_CLASS_UID, tags::SOP_CLASS_UID),
+        (tags::MEDIA_STORAGE_SOP_INSTANCE_UID, tags::SOP_INSTANCE_UID),
+    ] {
+        if text(object.meta, in_meta)? != text(dataset, in_dataset)? {
+            return Err(unexpected(in_meta));
+        }
     }
     Ok(())
 }
 
 /// The object has a series of its own, and refers to the source's with every instance of it.
-fn check_series(dataset: &InMemDicomObject, stack: &Stack) -> Result<(), SegMismatch> {
+fn check_series(dataset: Item<'_>, stack: &Stack) -> Result<(), SegMismatch> {
     if text(dataset, tags::SERIES_INSTANCE_UID)? == stack.series_instance_uid.as_str() {
         return Err(unexpected(tags::SERIES_INSTANCE_UID));
     }
@@ -95,10 +103,10 @@ fn check_series(dataset: &InMemDicomObject, stack: &Stack) -> Result<(), SegMism
     let mut expected: Vec<_> = stack
         .slices
         .iter()
-        .map(|slice| (slice.sop_instance_uid.to_string(), slice.sop_class_uid.to_string()))
+        .map(|slice| (slice.sop_instance_uid.as_str(), slice.sop_class_uid.as_str()))
         .collect();
-    referenced.sort();
-    expected.sort();
+    referenced.sort_unstable();
+    expected.sort_unstable();
     expected.dedup();
     if referenced == expected {
         Ok(())

@@ -1,8 +1,8 @@
 //! Reads a segmentation again before it is sent and compares it with its masks in patient space.
 //!
-//! Nothing here is shared with the code that writes: the object is parsed from its bytes by dicom-object, bits are taken
-//! out by a reader of their own, positions come from the numbers that were written, patient and study are held against
-//! the header that the series was read from.
+//! Nothing here is shared with the code that writes: the object is read from its bytes by a parser of its own, bits are
+//! taken out one frame after the other, positions come from the numbers that were written, patient and study are held
+//! against the header that the series was read from.
 
 mod frames;
 mod identity;

@@ -2,11 +2,10 @@
 
 use dicom::core::Tag;
 use dicom::dictionary_std::tags;
-use dicom::object::InMemDicomObject;
 
 use super::SegMismatch;
 use super::object::{
-    Parsed, items, keyword, number, numbers, only_item, optional_item, optional_text, text,
+    Item, Parsed, items, keyword, number, numbers, only_item, optional_item, optional_text, text,
 };
 use crate::coded_concept::CodedConcept;
 use crate::seg::content::SegmentInput;
@@ -14,13 +13,13 @@ use crate::seg::content::SegmentInput;
 /// Most that a channel of 8 bits may be off after encoding and decoding.
 const COLOR_TOLERANCE: u8 = 1;
 
-pub(super) fn check(object: &Parsed, expected: &[SegmentInput<'_>]) -> Result<(), SegMismatch> {
-    let described = items(&object.dataset, tags::SEGMENT_SEQUENCE)?;
+pub(super) fn check(object: &Parsed<'_>, expected: &[SegmentInput<'_>]) -> Result<(), SegMismatch> {
+    let described = items(object.dataset, tags::SEGMENT_SEQUENCE)?;
     if described.len() != expected.len() {
         let found = described.len();
         return Err(SegMismatch::SegmentCount { expected: expected.len(), found });
     }
-    for (index, (item, segment)) in described.iter().zip(expected).enumerate() {
+    for (index, (item, segment)) in described.into_iter().zip(expected).enumerate() {
         let number = index as u16 + 1;
         check_segment(item, number, segment)?;
     }
@@ -28,7 +27,7 @@ pub(super) fn check(object: &Parsed, expected: &[SegmentInput<'_>]) -> Result<()
 }
 
 fn check_segment(
-    item: &InMemDicomObject,
+    item: Item<'_>,
     expected_number: u16,
     segment: &SegmentInput<'_>,
 ) -> Result<(), SegMismatch> {
@@ -76,7 +75,7 @@ fn check_segment(
     for (tag, found, expected) in codes {
         let alike = match (found, expected) {
             (None, None) => true,
-            (Some(found), Some(expected)) => is_concept(found, expected),
+            (Some(found), Some(expected)) => is_concept(found, expected)?,
             _ => false,
         };
         if !alike {
@@ -94,16 +93,17 @@ fn check_segment(
     Ok(())
 }
 
-fn is_concept(item: &InMemDicomObject, expected: &CodedConcept) -> bool {
-    let value = [tags::CODE_VALUE, tags::LONG_CODE_VALUE, tags::URN_CODE_VALUE]
-        .into_iter()
-        .find_map(|tag| optional_text(item, tag));
-    let is_urn = item.get(tags::URN_CODE_VALUE).is_some();
-    let scheme = optional_text(item, tags::CODING_SCHEME_DESIGNATOR);
-    let is_right_scheme = is_urn || scheme.as_deref() == Some(expected.scheme_designator());
-    is_right_scheme
-        && value.as_deref() == Some(expected.value())
-        && optional_text(item, tags::CODE_MEANING).as_deref() == Some(expected.meaning())
+fn is_concept(item: Item<'_>, expected: &CodedConcept) -> Result<bool, SegMismatch> {
+    let mut value = None;
+    for tag in [tags::CODE_VALUE, tags::LONG_CODE_VALUE, tags::URN_CODE_VALUE] {
+        value = value.or(optional_text(item, tag)?);
+    }
+    let is_urn = item.get(tags::URN_CODE_VALUE)?.is_some();
+    let scheme = optional_text(item, tags::CODING_SCHEME_DESIGNATOR)?;
+    let is_right_scheme = is_urn || scheme == Some(expected.scheme_designator());
+    Ok(is_right_scheme
+        && value == Some(expected.value())
+        && optional_text(item, tags::CODE_MEANING)? == Some(expected.meaning()))
 }
 
 /// sRGB of an encoded CIELab value, as a viewer computes it (white point D65).

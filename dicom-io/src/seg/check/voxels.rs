@@ -7,31 +7,29 @@ use dicom_types::Mask;
 
 use super::SegMismatch;
 use super::frames::Frames;
-use super::object::{Parsed, keyword, number, unexpected};
+use super::object::{Parsed, element, malformed, number, unexpected};
 use crate::seg::content::SegmentInput;
 use crate::series::Stack;
 
 /// Compares every pixel of every frame with the voxel at its place, and every slice of a mask with a frame.
 pub(super) fn check(
-    object: &Parsed,
+    object: &Parsed<'_>,
     frames: &Frames,
     stack: &Stack,
     segments: &[SegmentInput<'_>],
 ) -> Result<(), SegMismatch> {
-    let dataset = &object.dataset;
+    let dataset = object.dataset;
     let [slices, rows, columns] = stack.geometry.shape();
     for (tag, expected) in [(tags::ROWS, rows), (tags::COLUMNS, columns)] {
         if number(dataset, tag)? as usize != expected {
             return Err(unexpected(tag));
         }
     }
-    let malformed = SegMismatch::Malformed { attribute: keyword(tags::PIXEL_DATA) };
-    let pixels = dataset.get(tags::PIXEL_DATA).ok_or_else(|| malformed.clone())?;
-    let pixels = pixels.value().to_bytes().map_err(|_| malformed.clone())?;
+    let pixels = element(dataset, tags::PIXEL_DATA)?.value;
     let bits = frames.0.len() * rows * columns;
     let is_right_length = pixels.len() == bits.div_ceil(16) * 2;
     if !is_right_length {
-        return Err(malformed);
+        return Err(malformed(tags::PIXEL_DATA));
     }
 
     let mut seen = HashSet::with_capacity(frames.0.len());
@@ -40,7 +38,7 @@ pub(super) fn check(
         if !seen.insert((number, placed.slice)) {
             return Err(SegMismatch::RepeatedFrame { frame: index + 1, number });
         }
-        let frame = FrameBits { bytes: &pixels, first_bit: index * rows * columns, columns };
+        let frame = FrameBits { bytes: pixels, first_bit: index * rows * columns, columns };
         let mask = segments[usize::from(number) - 1].mask;
         if !frame.shows(mask, placed.slice, rows) {
             return Err(SegMismatch::Voxels { frame: index + 1, number });
@@ -67,26 +65,45 @@ struct FrameBits<'a> {
 
 impl FrameBits<'_> {
     fn shows(&self, mask: &Mask, slice: usize, rows: usize) -> bool {
-        (0..rows).all(|row| {
-            let first_bit = self.first_bit + row * self.columns;
-            let words = mask.row_words(slice, row).unwrap_or_default();
-            let start = mask.extent().start[2];
-            (0..self.columns).step_by(64).all(|column| {
-                let length = (self.columns - column).min(64);
-                let expected = if words.is_empty() { 0 } else { mask_bits(words, start, column) };
-                self.bits(first_bit + column, length) == expected & low_bits(length)
+        let extent = mask.extent();
+        let (top, bottom) = (extent.start[1], extent.end[1]);
+        let at_row = |row: usize| self.first_bit + row * self.columns;
+        self.is_clear(at_row(0), at_row(top))
+            && self.is_clear(at_row(bottom), at_row(rows))
+            && (top..bottom).all(|row| {
+                let words = mask.row_words(slice, row).unwrap_or_default();
+                (0..self.columns).step_by(64).all(|column| {
+                    let length = (self.columns - column).min(64);
+                    let expected = mask_bits(words, extent.start[2], column) & low_bits(length);
+                    self.bits(at_row(row) + column, length) == expected
+                })
             })
-        })
     }
 
-    /// `length` bits from `position` on, the first in the least significant place.
+    /// Whether no bit is set from `start` up to, not including, `end`.
+    fn is_clear(&self, start: usize, end: usize) -> bool {
+        let (first_whole, last_whole) = (start.div_ceil(8), end / 8);
+        if first_whole >= last_whole {
+            return (start..end).all(|bit| self.bytes[bit / 8] >> (bit % 8) & 1 == 0);
+        }
+        let head = self.bits(start, first_whole * 8 - start);
+        let tail = self.bits(last_whole * 8, end - last_whole * 8);
+        let whole = &self.bytes[first_whole..last_whole];
+        head == 0
+            && tail == 0
+            && whole.chunks(4096).all(|bytes| bytes.iter().fold(0, |set, byte| set | byte) == 0)
+    }
+
+    /// Up to 64 bits from `position` on, the first in the least significant place.
     fn bits(&self, position: usize, length: usize) -> u64 {
         let first = position / 8;
-        let last = (position + length - 1) / 8;
-        let mut gathered = 0u128;
-        for (place, &byte) in self.bytes[first..=last].iter().enumerate() {
-            gathered |= u128::from(byte) << (8 * place);
-        }
+        let gathered = match self.bytes.get(first..).and_then(<[u8]>::first_chunk) {
+            Some(bytes) => u128::from_le_bytes(*bytes),
+            None => self.bytes[first.min(self.bytes.len())..]
+                .iter()
+                .rev()
+                .fold(0, |gathered, &byte| gathered << 8 | u128::from(byte)),
+        };
         (gathered >> (position % 8)) as u64 & low_bits(length)
     }
 }
@@ -114,7 +131,7 @@ mod tests {
         #[test]
         fn takes_bits_out_one_by_one_or_many_at_a_time(
             bytes in prop::collection::vec(any::<u8>(), 40),
-            position in 0usize..250,
+            position in 0usize..256,
             length in 1usize..=64,
         ) {
             let frame = FrameBits { bytes: &bytes, first_bit: 0, columns: 1 };
@@ -125,6 +142,23 @@ mod tests {
             }
 
             prop_assert_eq!(frame.bits(position, length), expected);
+        }
+
+        #[test]
+        fn a_range_is_clear_when_none_of_its_bits_is_set(
+            set in prop::collection::vec(0usize..400, 0..3),
+            start in 0usize..400,
+            length in 0usize..400,
+        ) {
+            let mut bytes = [0u8; 50];
+            for &bit in &set {
+                bytes[bit / 8] |= 1 << (bit % 8);
+            }
+            let end = (start + length).min(400);
+            let frame = FrameBits { bytes: &bytes, first_bit: 0, columns: 1 };
+
+            let expected = !set.iter().any(|bit| (start..end).contains(bit));
+            prop_assert_eq!(frame.is_clear(start, end), expected);
         }
 
         #[test]
