@@ -13,7 +13,7 @@ use super::encoding::Encoding;
 use super::fragments::{FindFramesError, FramePieces, find_frames};
 use super::samples::{SampleLayout, convert};
 use super::source::{Bytes, FrameLocation};
-use super::{DecodeFrameError, jpeg, jpeg_2000, jpeg_ls, rle};
+use super::{DecodeFrameError, jpeg, jpeg_2000, jpeg_lossless, jpeg_ls, rle};
 use crate::series::{InstanceName, ReadSeriesError, SourceFrame};
 
 /// An open file and, for encapsulated pixel data, where its frames lie.
@@ -147,10 +147,13 @@ fn decode_frame(
             rle::decode(raw, format, decoded)?;
             convert(decoded, native, rescale, plane);
         }
-        Encoding::JpegLossy | Encoding::JpegLossless => {
-            let (samples, bytes) = jpeg::decode(raw, format)?;
-            let layout = SampleLayout::decoded(format, bytes, 8 * bytes as u32);
-            convert(&samples, layout, rescale, plane);
+        Encoding::JpegLossy => {
+            let samples = jpeg::decode(raw, format)?;
+            convert(&samples, SampleLayout::decoded(format, 1, 8), rescale, plane);
+        }
+        Encoding::JpegLossless => {
+            let precision = jpeg_lossless::decode(raw, format, decoded)?;
+            convert(decoded, SampleLayout::decoded(format, 2, precision), rescale, plane);
         }
         Encoding::JpegLs => {
             let image = jpeg_ls::decode(raw, format)?;

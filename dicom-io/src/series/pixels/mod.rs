@@ -10,6 +10,7 @@ mod format;
 mod fragments;
 mod jpeg;
 mod jpeg_2000;
+mod jpeg_lossless;
 mod jpeg_ls;
 mod load;
 mod rescale;
