@@ -1,15 +1,23 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod api;
+mod backoff;
 mod cli;
-#[expect(dead_code, reason = "the roles of the service read the other sections")]
 mod config;
+mod deliver;
+mod listen;
+mod open_packs;
 mod packs;
 mod protocol;
+mod queue;
 mod routing;
 mod segment;
+mod serve;
 mod telemetry;
+mod views;
 mod vocabulary;
+mod work;
 
 use std::process::ExitCode;
 

@@ -196,3 +196,10 @@ pub enum ReadSeriesError {
         source: DecodeFrameError,
     },
 }
+
+impl ReadSeriesError {
+    /// Whether the file could not be read at all, which says nothing about the instance in it.
+    pub fn is_unread(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+}

@@ -2,19 +2,27 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
+mod audit;
 mod config;
+mod echo;
+mod filter;
+mod job;
+mod migrate;
 mod model;
 mod output;
 mod protocol;
+mod serve;
 mod table;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use prosector_storage::Store;
 
-use crate::config::{ConfigError, Loaded, Packs};
+use crate::config::{Config, ConfigError, Loaded, Packs};
 
 /// DICOM-native segmentation worker: CT and MR series in, DICOM segmentations out.
 #[derive(Debug, Parser)]
@@ -38,6 +46,20 @@ enum Command {
     /// Check the rules of routing, or try them on files
     #[command(subcommand)]
     Protocol(protocol::Command),
+    /// Jobs, and what a person may do with them
+    #[command(subcommand)]
+    Job(job::Command),
+    /// What was received, what was done with it, and whether the ledger is whole
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Everything that happened to a study, or why nothing did
+    Why(why::Arguments),
+    /// Bring the schema of the store up to date
+    Migrate,
+    /// Receive, segment and deliver, until told to stop
+    Serve(serve::Arguments),
+    /// Ask whether a destination is there
+    Echo(echo::Arguments),
 }
 
 /// How a command ended that did not break off.
@@ -73,7 +95,29 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Config(command) => config::run(*command, &load(cli, command.packs())?),
         Command::Model(command) => model::run(command, &load(cli, Packs::NotNeeded)?),
         Command::Protocol(command) => protocol::run(command, &load(cli, command.packs())?),
+        Command::Job(command) => block_on(job::run(command, &load(cli, Packs::NotNeeded)?.config)),
+        Command::Audit(command) => {
+            block_on(audit::run(command, &load(cli, Packs::NotNeeded)?.config))
+        }
+        Command::Why(arguments) => {
+            block_on(why::run(arguments, &load(cli, Packs::NotNeeded)?.config))
+        }
+        Command::Serve(arguments) => block_on(serve::run(arguments, load(cli, Packs::Needed)?)),
+        Command::Echo(arguments) => {
+            block_on(echo::run(arguments, &load(cli, Packs::NotNeeded)?.config))
+        }
+        Command::Migrate => block_on(migrate::run(&load(cli, Packs::NotNeeded)?.config)),
     }
+}
+
+/// Runs the asynchronous part of a command to its end.
+fn block_on(command: impl Future<Output = Result<Outcome>>) -> Result<Outcome> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+/// Opens the store for a question or an order of a person.
+async fn connect(config: &Config) -> Result<Store> {
+    crate::serve::connect(config, "cli").await
 }
 
 /// Reads the configuration, starts the log, and says what should be known before work starts.

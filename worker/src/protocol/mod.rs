@@ -4,6 +4,8 @@ mod target;
 
 use std::collections::HashSet;
 
+use anyhow::Context as _;
+use prosector_model::OrientationCode;
 use prosector_storage::{Priority, ProtocolRevision, ResultForm, Sha256Digest};
 
 use crate::config::{FieldPath, Problems, RawProtocol, in_order, name, suggest};
@@ -31,6 +33,15 @@ impl Orientation {
         match self {
             Self::Ras => "RAS",
             Self::Asr => "ASR",
+        }
+    }
+}
+
+impl From<Orientation> for OrientationCode {
+    fn from(orientation: Orientation) -> Self {
+        match orientation {
+            Orientation::Ras => Self::Ras,
+            Orientation::Asr => Self::Asr,
         }
     }
 }
@@ -68,6 +79,28 @@ impl Protocol {
             protocol_name: self.name.clone(),
             sha256: Sha256Digest::of(self.definition.as_bytes()),
             definition: self.definition.clone(),
+        }
+    }
+
+    /// Reads a protocol back from the wording that [`Self::revision`] keeps.
+    ///
+    /// # Errors
+    /// When this version of the program does not understand it.
+    pub(crate) fn of_definition(definition: &str) -> anyhow::Result<Self> {
+        let raw: RawProtocol = serde_json::from_str(definition)
+            .context("the protocol's wording is not one that this version knows")?;
+        let destinations: HashSet<&str> = raw.destinations.iter().map(String::as_str).collect();
+        let mut problems = Problems::default();
+        let path = FieldPath::root().key("protocol");
+        let protocol = Self::read(&raw, &path, &destinations, &mut HashSet::new(), &mut problems);
+        let is_wrong = problems.any();
+        let (errors, _) = problems.into_sorted();
+        match protocol.filter(|_| !is_wrong) {
+            Some(protocol) => Ok(protocol),
+            None => {
+                let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                anyhow::bail!("the protocol's wording does not hold: {}", reasons.join("; "))
+            }
         }
     }
 

@@ -1,0 +1,93 @@
+//! `prosector job`: jobs and what a person may do with them.
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use prosector_storage::{JobId, Retried};
+
+use super::audit::{print_rows, say_next};
+use super::filter::Filter;
+use super::table::Format;
+use super::{Outcome, output};
+use crate::config::Config;
+use crate::views::{self, View as _};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Jobs, newest first
+    List(Filter),
+    /// One job: measurements, results, deliveries, and what happened
+    Show {
+        #[command(flatten)]
+        job: Named,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Queue a job that failed once more, or its deliveries that failed
+    Retry(Named),
+    /// Stop a job that has not ended
+    Cancel(Named),
+    /// Let a job go on that is held or in quarantine
+    Release(Named),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Id of the job
+    id: JobId,
+}
+
+pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
+    let store = super::connect(config).await?;
+    match command {
+        Command::List(filter) => {
+            let listing = store.list_jobs(&filter.audit(), &filter.page()).await?;
+            print_rows(&listing.rows, filter.format)?;
+            say_next(listing.next.as_ref(), filter.format)?;
+        }
+        Command::Show { job, format } => {
+            let Some(detail) = store.show_job(job.id).await? else { bail!("no job {}", job.id) };
+            if *format == Format::Json {
+                let text = serde_json::to_string_pretty(&views::job_detail(&detail))?;
+                output::print(&(text + "\n"))?;
+            } else {
+                let names = prosector_storage::JobSummary::COLUMNS.iter();
+                for (name, value) in names.zip(detail.summary.values()) {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    output::print(&format!("{name:<20} {text}\n"))?;
+                }
+                for part in [
+                    table(&detail.targets, *format)?,
+                    table(&detail.deliveries, *format)?,
+                    table(&detail.timeline, *format)?,
+                ] {
+                    output::print(&format!("\n{part}"))?;
+                }
+            }
+        }
+        Command::Retry(job) => {
+            let said = match store.retry_job(job.id).await? {
+                Retried::Job => format!("job {} is queued again\n", job.id),
+                Retried::Deliveries { count } => format!("{count} deliveries are due again\n"),
+            };
+            output::print(&said)?;
+        }
+        Command::Cancel(job) => {
+            store.cancel_job(job.id).await?;
+            output::print(&format!("job {} is cancelled\n", job.id))?;
+        }
+        Command::Release(job) => {
+            store.release_job(job.id).await?;
+            output::print(&format!("job {} is released\n", job.id))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn table<T: views::View>(rows: &[T], format: Format) -> Result<String> {
+    let mut table = super::table::Table::new(T::COLUMNS);
+    for row in rows {
+        table.push(row.values());
+    }
+    table.render(format)
+}

@@ -1,0 +1,142 @@
+//! `prosector why`: everything that happened to a study, or why nothing did.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use clap::Args;
+use dicom_types::Phi;
+use prosector_storage::{StudyStory, Why, WhyEntry, WhyWhat};
+use serde_json::{Value, json};
+
+use super::table::Format;
+use super::{Outcome, output};
+use crate::config::Config;
+use crate::views::{View as _, time_text};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Accession number, patient id, job id, or UID of a study, series, instance or result
+    #[arg(value_name = "ACCESSION|UID")]
+    words: String,
+    /// How it is printed
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) async fn run(arguments: &Arguments, config: &Config) -> Result<Outcome> {
+    let store = super::connect(config).await?;
+    let why = store.why(&Phi::new(arguments.words.clone())).await?;
+    let text = match arguments.format {
+        Format::Json => serde_json::to_string_pretty(&object(&why))? + "\n",
+        Format::Table | Format::Csv => story(&why),
+    };
+    output::print(&text)?;
+    Ok(if why.studies.is_empty() { Outcome::Failed } else { Outcome::Done })
+}
+
+fn story(why: &Why) -> String {
+    let mut text = String::new();
+    if why.studies.is_empty() {
+        text.push_str("nothing is known under these words: nothing of it was received\n");
+        for event in &why.recent_refusals {
+            let reason = event.event.reason_code.as_ref().map(ToString::to_string);
+            let _ = writeln!(
+                text,
+                "  refused lately: {} {} {}",
+                time_text(event.recorded_at),
+                event.event.kind,
+                reason.unwrap_or_default()
+            );
+        }
+    }
+    for study in &why.studies {
+        tell(study, &mut text);
+    }
+    text
+}
+
+fn tell(study: &StudyStory, text: &mut String) {
+    let _ = writeln!(text, "study {}", study.study_instance_uid);
+    for entry in &study.entries {
+        let _ = writeln!(text, "  {}  {}", time_text(entry.at), sentence(entry));
+    }
+    for series in &study.series {
+        let state = if series.is_settled { "complete" } else { "still arriving" };
+        let _ = writeln!(
+            text,
+            "  series {}: {} instances, {state}",
+            series.series_instance_uid, series.instances
+        );
+    }
+    for job in &study.jobs {
+        let reason = job.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  job {} ({}): {}{reason}, {} of {} deliveries done",
+            job.job_id, job.protocol_name, job.state, job.delivered, job.deliveries
+        );
+    }
+    for delivery in &study.open_deliveries {
+        let reason = delivery.reason_code.as_ref().map(|code| format!(": {code}"));
+        let _ = writeln!(
+            text,
+            "  delivery to {}: {}{}",
+            delivery.destination,
+            delivery.state,
+            reason.unwrap_or_default()
+        );
+    }
+}
+
+fn sentence(entry: &WhyEntry) -> String {
+    let mut words = match &entry.what {
+        WhyWhat::Event { kind, .. } => kind.to_string(),
+        WhyWhat::Decision { protocol_name, outcome, reason } => {
+            let about = protocol_name.as_deref().unwrap_or("the series");
+            format!("{about}: {outcome}, {reason}")
+        }
+        WhyWhat::Copy { kind } => format!("received again: {kind}"),
+    };
+    if let Some(reason_code) = &entry.reason_code {
+        let _ = write!(words, " [{reason_code}]");
+    }
+    if let Some(job) = entry.job_id {
+        let _ = write!(words, " job {job}");
+    }
+    if let Some(destination) = &entry.destination {
+        let _ = write!(words, " to {destination}");
+    }
+    words
+}
+
+fn object(why: &Why) -> Value {
+    let studies: Vec<Value> = why
+        .studies
+        .iter()
+        .map(|study| {
+            let entries: Vec<Value> = study.entries.iter().map(entry_object).collect();
+            let series: Vec<Value> = study.series.iter().map(|series| series.object()).collect();
+            let jobs: Vec<Value> = study.jobs.iter().map(|job| job.object()).collect();
+            json!({
+                "study_instance_uid": study.study_instance_uid.as_str(),
+                "entries": entries,
+                "series": series,
+                "jobs": jobs,
+            })
+        })
+        .collect();
+    let refusals: Vec<Value> = why.recent_refusals.iter().map(|event| event.object()).collect();
+    json!({ "studies": studies, "recent_refusals": refusals })
+}
+
+fn entry_object(entry: &WhyEntry) -> Value {
+    json!({
+        "at": time_text(entry.at),
+        "what": sentence(entry),
+        "reason_code": entry.reason_code.as_ref().map(ToString::to_string),
+        "series_instance_uid": entry.series_instance_uid.as_ref().map(ToString::to_string),
+        "sop_instance_uid": entry.sop_instance_uid.as_ref().map(ToString::to_string),
+        "job_id": entry.job_id.map(|id| id.to_string()),
+        "destination": entry.destination,
+    })
+}

@@ -1,0 +1,282 @@
+//! The deliverer: results out to their destinations.
+//!
+//! Every destination has a task of its own while something is due for it, so that a PACS that is down delays only
+//! itself.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use dicom_io::scu::{self, InstanceSource, ScuConfig, StoreDisposition, StoreResult};
+use prosector_storage::{
+    AfterDeliveryFailure, DeliveryFailure, LeasedDelivery, ReasonCode, Spool, Store,
+};
+use time::OffsetDateTime;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::config::{Destination, DestinationKind, DimseDestination};
+
+/// How often the store is asked what is due.
+const LOOK: Duration = Duration::from_millis(500);
+/// Results sent over one association.
+const BATCH: u32 = 16;
+/// How long a lease lasts; longer than any timeout of a destination.
+const LEASE: Duration = Duration::from_mins(15);
+/// Wait before a destination that nobody knows is looked for again.
+const UNKNOWN_DESTINATION_WAIT: Duration = Duration::from_mins(5);
+const UNKNOWN_DESTINATION: ReasonCode = ReasonCode::new("unknown_destination");
+const UNREACHABLE: ReasonCode = ReasonCode::new("destination_unreachable");
+const TRY_AGAIN: ReasonCode = ReasonCode::new("destination_busy");
+const REFUSED: ReasonCode = ReasonCode::new("destination_refused");
+const FORM_REFUSED: ReasonCode = ReasonCode::new("form_refused");
+const FOLDER: ReasonCode = ReasonCode::new("folder_not_written");
+
+/// Sends results until it is told to stop.
+#[derive(Debug)]
+pub(crate) struct Deliverer {
+    pub(crate) store: Store,
+    pub(crate) spool: Spool,
+    pub(crate) destinations: Arc<[Destination]>,
+    /// Name under which leases are taken.
+    pub(crate) name: String,
+}
+
+/// How the sending of one result ended.
+enum Sent {
+    /// Stored, with the status that the destination answered.
+    Stored(u16),
+    /// Not stored, worth another try.
+    TryAgain(ReasonCode, Option<u16>),
+    /// Not stored, and it never will be.
+    Refused(ReasonCode, Option<u16>),
+}
+
+impl Deliverer {
+    /// Delivers until `cancel`, then lets what is being sent come to its end.
+    ///
+    /// # Errors
+    /// When a destination's task breaks off.
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<()> {
+        let deliverer = Arc::new(self);
+        let mut busy: HashSet<String> = HashSet::new();
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                Some(ended) = tasks.join_next() => {
+                    let destination: String = ended.context("a delivery's task broke off")?;
+                    busy.remove(&destination);
+                    continue;
+                }
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let due = match deliverer.store.due_deliveries().await {
+                Ok(due) => due,
+                Err(error) => {
+                    tracing::error!(
+                        error = format!("{:#}", anyhow::Error::new(error)),
+                        "cannot look for deliveries"
+                    );
+                    continue;
+                }
+            };
+            for destination in due.into_iter().map(|due| due.destination) {
+                if busy.insert(destination.clone()) {
+                    let deliverer = Arc::clone(&deliverer);
+                    let cancel = cancel.clone();
+                    tasks.spawn(async move {
+                        deliverer.deliver_to(&destination, &cancel).await;
+                        destination
+                    });
+                }
+            }
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a delivery's task broke off")?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is due for one destination, batch after batch.
+    async fn deliver_to(&self, name: &str, cancel: &CancellationToken) {
+        while !cancel.is_cancelled() {
+            let leased = self.store.lease_deliveries(name, BATCH, &self.name, LEASE).await;
+            let batch = match leased {
+                Ok(batch) if batch.is_empty() => return,
+                Ok(batch) => batch,
+                Err(error) => {
+                    tracing::error!(
+                        error = format!("{:#}", anyhow::Error::new(error)),
+                        destination = name,
+                        "no delivery taken"
+                    );
+                    return;
+                }
+            };
+            let destination = self.destinations.iter().find(|d| d.name == name);
+            let outcomes = match destination.map(|destination| &destination.kind) {
+                None => batch.iter().map(|_| Sent::TryAgain(UNKNOWN_DESTINATION, None)).collect(),
+                Some(DestinationKind::Folder(folder)) => self.write_to(folder, &batch).await,
+                Some(DestinationKind::Dimse(peer)) => self.send_to(peer, &batch).await,
+            };
+            let mut any_failed = false;
+            for (lease, sent) in batch.iter().zip(outcomes) {
+                any_failed |= !matches!(sent, Sent::Stored(_));
+                self.record(lease, destination, sent).await;
+            }
+            if any_failed {
+                return;
+            }
+        }
+    }
+
+    async fn write_to(&self, folder: &Path, batch: &[LeasedDelivery]) -> Vec<Sent> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for lease in batch {
+            outcomes.push(match self.write_one(folder, lease).await {
+                Ok(()) => Sent::Stored(0),
+                Err(error) => {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "result not written to the folder"
+                    );
+                    Sent::TryAgain(FOLDER, None)
+                }
+            });
+        }
+        outcomes
+    }
+
+    /// Writes `FOLDER/<study>/<source series>/<SOP instance>.dcm`, whole or not at all.
+    async fn write_one(&self, folder: &Path, lease: &LeasedDelivery) -> Result<()> {
+        let bytes = self.spool.read(&lease.spool_key).await?;
+        let folder = folder
+            .join(lease.study_instance_uid.as_str())
+            .join(lease.source_series_instance_uid.as_str());
+        let name = format!("{}.dcm", lease.sop_instance_uid);
+        tokio::task::spawn_blocking(move || -> Result<()> {
+            std::fs::create_dir_all(&folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+            std::io::Write::write_all(&mut file, &bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(folder.join(name))?;
+            Ok(())
+        })
+        .await?
+    }
+
+    async fn send_to(&self, destination: &DimseDestination, batch: &[LeasedDelivery]) -> Vec<Sent> {
+        let instances: Vec<InstanceSource> =
+            batch.iter().map(|lease| self.spool.path(&lease.spool_key).into()).collect();
+        match scu::store(&peer(destination), &instances, &patience(destination)).await {
+            Ok(outcomes) => outcomes.into_iter().map(|outcome| sent(&outcome.result)).collect(),
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    peer.ae_title = %destination.ae_title,
+                    "no association with the destination"
+                );
+                batch.iter().map(|_| Sent::TryAgain(UNREACHABLE, None)).collect()
+            }
+        }
+    }
+
+    async fn record(&self, lease: &LeasedDelivery, destination: Option<&Destination>, sent: Sent) {
+        let recorded = match sent {
+            Sent::Stored(status) => {
+                metrics::counter!("prosector_deliveries_total", "outcome" => "delivered")
+                    .increment(1);
+                tracing::info!(
+                    job.id = %lease.job_id,
+                    sop_instance.uid = %lease.sop_instance_uid,
+                    destination = lease.destination,
+                    attempt = lease.attempt,
+                    "result delivered"
+                );
+                self.store.delivery_succeeded(lease, status).await.map(drop)
+            }
+            Sent::TryAgain(reason_code, status) => {
+                let then = next_try(lease, destination);
+                self.record_failure(lease, DeliveryFailure { status, reason_code, then }).await
+            }
+            Sent::Refused(reason_code, status) => {
+                let then = AfterDeliveryFailure::GiveUp;
+                self.record_failure(lease, DeliveryFailure { status, reason_code, then }).await
+            }
+        };
+        if let Err(error) = recorded {
+            // The lease lapses; a result that is sent twice is the same bytes under the same UID.
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "outcome of a delivery not recorded"
+            );
+        }
+    }
+
+    async fn record_failure(
+        &self,
+        lease: &LeasedDelivery,
+        failure: DeliveryFailure,
+    ) -> Result<(), prosector_storage::DeliveryError> {
+        metrics::counter!("prosector_deliveries_total", "outcome" => "failed").increment(1);
+        tracing::warn!(
+            job.id = %lease.job_id,
+            sop_instance.uid = %lease.sop_instance_uid,
+            destination = lease.destination,
+            attempt = lease.attempt,
+            reason_code = %failure.reason_code,
+            status = failure.status.map(|status| format!("{status:04X}H")),
+            then = ?failure.then,
+            "result not delivered"
+        );
+        self.store.delivery_failed(lease, &failure).await.map(drop)
+    }
+}
+
+/// The peer that a destination is.
+pub(crate) fn peer(destination: &DimseDestination) -> scu::Destination {
+    scu::Destination {
+        ae_title: destination.ae_title.clone(),
+        address: destination.address.clone(),
+        calling_ae_title: destination.calling_ae_title.clone(),
+    }
+}
+
+/// How long we wait for it.
+pub(crate) fn patience(destination: &DimseDestination) -> ScuConfig {
+    ScuConfig {
+        connect_timeout: destination.connect_timeout,
+        association_timeout: destination.negotiate_timeout,
+        response_timeout: destination.response_timeout,
+        ..ScuConfig::default()
+    }
+}
+
+fn sent(result: &StoreResult) -> Sent {
+    let status = result.status().map(|status| status.0);
+    match result.disposition() {
+        StoreDisposition::Delivered => Sent::Stored(status.unwrap_or_default()),
+        StoreDisposition::Retry => Sent::TryAgain(TRY_AGAIN, status),
+        StoreDisposition::TryOtherForm => Sent::Refused(FORM_REFUSED, status),
+        StoreDisposition::GiveUp => Sent::Refused(REFUSED, status),
+    }
+}
+
+/// Another try after the destination's backoff, or none once it was tried for long enough. A destination that the
+/// configuration does not know any more may come back with the next one.
+fn next_try(lease: &LeasedDelivery, destination: Option<&Destination>) -> AfterDeliveryFailure {
+    let Some(retry) = destination.map(|destination| destination.retry) else {
+        return AfterDeliveryFailure::Retry { after: UNKNOWN_DESTINATION_WAIT };
+    };
+    let age = OffsetDateTime::now_utc() - lease.created_at;
+    if age >= retry.give_up {
+        return AfterDeliveryFailure::GiveUp;
+    }
+    let backoff = Backoff { first: retry.first, longest: retry.longest };
+    let what = (lease.sop_instance_uid.as_str(), lease.destination.as_str());
+    AfterDeliveryFailure::Retry { after: backoff.after(lease.attempt, what) }
+}

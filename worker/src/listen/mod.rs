@@ -1,0 +1,104 @@
+//! The listener: associations in, durable instances and complete series out.
+//!
+//! [`Receiver`] stands between the DICOM side, which reads associations, and the storage side, which keeps instances.
+//! [`Settler`] watches for series that are complete and turns them into jobs.
+
+mod facts;
+mod receiver;
+mod settle;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use dicom_io::scp::{self, AllowList, ScpConfig};
+use prosector_storage::{Intake, IntakeLimits, Spool, Store};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+
+pub(crate) use receiver::Receiver;
+pub(crate) use settle::Settler;
+
+/// Storage SOP classes that come with images and are never segmented: senders of whole studies would report them as
+/// failures, and results of ours come back as such.
+const BESIDE_IMAGES: [&str; 7] = [
+    "1.2.840.10008.5.1.4.1.1.7",    // Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.7.1",  // Multi-frame Single Bit Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.7.2",  // Multi-frame Grayscale Byte Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.7.3",  // Multi-frame Grayscale Word Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.7.4",  // Multi-frame True Color Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.66.4", // Segmentation
+    "1.2.840.10008.5.1.4.1.1.66.7", // Label Map Segmentation
+];
+
+/// A bound listener that has not accepted anything yet.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: TcpListener,
+    scp: ScpConfig,
+    name: String,
+}
+
+impl Listener {
+    /// Binds the socket that `section` names.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub(crate) async fn bind(section: &config::Listener) -> Result<Self> {
+        let socket = TcpListener::bind(section.bind)
+            .await
+            .with_context(|| format!("listener.bind: cannot listen on {}", section.bind))?;
+        let bound = socket.local_addr()?;
+        Ok(Self { socket, scp: scp_config(section), name: format!("listen@{bound}") })
+    }
+
+    /// Accepts associations until `cancel`, then lets those that run come to their end.
+    ///
+    /// # Errors
+    /// When the spool cannot be brought in line with the store, or the socket breaks.
+    pub(crate) async fn run(
+        self,
+        store: Store,
+        spool: Spool,
+        cancel: CancellationToken,
+    ) -> Result<()> {
+        let lost = store.close_lost_associations(&self.name).await?;
+        if lost > 0 {
+            tracing::warn!(
+                associations = lost,
+                "associations were open when the listener last stopped"
+            );
+        }
+        let (intake, committer) =
+            Intake::new(store.clone(), spool.clone(), IntakeLimits::default());
+        let receiver = Receiver::new(self.name, store, spool, intake);
+        let committing = committer.run();
+        let serving = scp::serve(self.socket, self.scp, Arc::new(receiver), cancel);
+        // The committer ends when the last association has dropped its intake.
+        let ((), served) = tokio::join!(committing, serving);
+        served.context("listener")
+    }
+}
+
+fn scp_config(section: &config::Listener) -> ScpConfig {
+    let mut scp = ScpConfig::for_images(section.ae_title.clone());
+    scp.storage_sop_classes.extend(
+        BESIDE_IMAGES
+            .iter()
+            .map(|uid| uid.parse().expect("constants of the standard are well-formed")),
+    );
+    scp.admission.called_ae_titles = match &section.called {
+        config::Called::Any => AllowList::Any,
+        config::Called::These(titles) => AllowList::Only(titles.clone()),
+    };
+    if !section.calling_ae_titles.is_empty() {
+        scp.admission.calling_ae_titles = AllowList::Only(section.calling_ae_titles.clone());
+    }
+    scp.limits.max_associations = section.max_associations as usize;
+    scp.limits.max_pdu_bytes = section.max_pdu_bytes;
+    scp.limits.max_dataset_bytes = section.max_instance_bytes;
+    scp.timeouts.request = section.negotiation_timeout;
+    scp.timeouts.idle = section.idle_timeout;
+    scp
+}

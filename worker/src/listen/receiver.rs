@@ -1,0 +1,235 @@
+//! From an association to durable instances.
+
+use std::collections::HashMap;
+use std::io;
+
+use async_trait::async_trait;
+use dicom_io::dimse::StoreStatus;
+use dicom_io::scp::{
+    AssociationInfo, AssociationOutcome, InstanceReceiver, InstanceSink, ReceivedInstance,
+    RejectedAssociation, StoreRequest,
+};
+use dicom_types::{AeTitle, SopInstanceUid};
+use prosector_storage::{
+    AssociationEnd, AssociationId, AssociationOutcome as RecordedOutcome, InstanceOutcome, Intake,
+    NewAssociation, NewInstance, ReasonCode, Sha256Digest, Spool, SpoolKey, SpoolWriter, Store,
+};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::facts;
+
+/// Keeps what associations bring: bytes in the spool, rows in the store.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    listener: String,
+    store: Store,
+    spool: Spool,
+    intake: Intake,
+    /// Rows of the associations that are open.
+    open: Mutex<HashMap<Uuid, AssociationId>>,
+}
+
+/// One instance on its way into the spool.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    writer: SpoolWriter,
+    intake: Intake,
+    association_id: Option<AssociationId>,
+}
+
+impl Receiver {
+    pub(crate) fn new(listener: String, store: Store, spool: Spool, intake: Intake) -> Self {
+        Self { listener, store, spool, intake, open: Mutex::default() }
+    }
+
+    fn new_association(
+        &self,
+        calling_ae_title: AeTitle,
+        called_ae_title: AeTitle,
+        peer: std::net::SocketAddr,
+    ) -> NewAssociation {
+        NewAssociation {
+            listener: self.listener.clone(),
+            calling_ae_title,
+            called_ae_title,
+            peer_address: peer.ip(),
+        }
+    }
+}
+
+#[async_trait]
+impl InstanceReceiver for Receiver {
+    type Sink = Sink;
+
+    async fn association_accepted(&self, association: &AssociationInfo) {
+        metrics::counter!("prosector_associations_total", "outcome" => "accepted").increment(1);
+        let new = self.new_association(
+            association.calling_ae_title.clone(),
+            association.called_ae_title.clone(),
+            association.peer,
+        );
+        match self.store.open_association(&new).await {
+            Ok(id) => {
+                self.open.lock().await.insert(association.id, id);
+            }
+            // Its instances are refused one by one for as long as the store is away.
+            Err(error) => tracing::error!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "association not recorded"
+            ),
+        }
+    }
+
+    async fn association_rejected(&self, rejected: &RejectedAssociation) {
+        metrics::counter!("prosector_associations_total", "outcome" => "rejected").increment(1);
+        tracing::warn!(
+            peer.addr = %rejected.peer,
+            peer.ae_title = rejected.calling_ae_title.as_ref().map(AeTitle::as_str),
+            reason = rejected.reason.as_str(),
+            "association rejected"
+        );
+        let (Some(calling), Some(called)) = (&rejected.calling_ae_title, &rejected.called_ae_title)
+        else {
+            return;
+        };
+        let new = self.new_association(calling.clone(), called.clone(), rejected.peer);
+        let code = rejected.reason.as_str().to_ascii_lowercase().replace(' ', "_");
+        let reason = code.parse().unwrap_or(ReasonCode::new("association_rejected"));
+        if let Err(error) = self.store.reject_association(&new, reason).await {
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "rejected association not recorded"
+            );
+        }
+    }
+
+    async fn begin(&self, request: &StoreRequest) -> Result<Sink, StoreStatus> {
+        let created = self.spool.create().await;
+        let writer = created.map_err(|error| refuse(&request.sop_instance_uid, error))?;
+        let association_id = self.open.lock().await.get(&request.association.id).copied();
+        Ok(Sink { writer, intake: self.intake.clone(), association_id })
+    }
+
+    async fn instance_refused(&self, request: &StoreRequest, status: StoreStatus) {
+        metrics::counter!("prosector_instances_total", "outcome" => "refused").increment(1);
+        tracing::warn!(
+            sop_instance.uid = %request.sop_instance_uid,
+            peer.ae_title = %request.association.calling_ae_title,
+            %status,
+            "instance refused"
+        );
+    }
+
+    async fn association_ended(&self, association: &AssociationInfo, outcome: &AssociationOutcome) {
+        tracing::info!(
+            peer.ae_title = %association.calling_ae_title,
+            peer.addr = %association.peer,
+            outcome = outcome.end.as_str(),
+            instances = outcome.stored,
+            refused = outcome.refused,
+            size_bytes = outcome.stored_bytes,
+            duration_ms = outcome.duration.as_millis() as u64,
+            "association ended"
+        );
+        let Some(id) = self.open.lock().await.remove(&association.id) else { return };
+        if let Err(error) = self.store.close_association(id, &recorded_end(outcome)).await {
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "end of association not recorded"
+            );
+        }
+    }
+}
+
+#[async_trait]
+impl InstanceSink for Sink {
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.writer.write(bytes).await.map_err(io::Error::other)
+    }
+
+    async fn finish(self, received: ReceivedInstance) -> StoreStatus {
+        let header = &received.header;
+        let sop_instance_uid = header.sop_instance_uid.clone();
+        let sha256 = Sha256Digest::from(received.dataset_sha256);
+        let instance = NewInstance {
+            spool_key: SpoolKey::for_instance(
+                &header.study_instance_uid,
+                &header.series_instance_uid,
+                &sop_instance_uid,
+                &sha256,
+            ),
+            study_instance_uid: header.study_instance_uid.clone(),
+            series_instance_uid: header.series_instance_uid.clone(),
+            sop_instance_uid: sop_instance_uid.clone(),
+            sop_class_uid: header.sop_class_uid.clone(),
+            transfer_syntax_uid: header.transfer_syntax_uid.clone(),
+            modality: header.modality.clone(),
+            instance_number: facts::instance_number(header),
+            sha256,
+            size_bytes: received.dataset_bytes,
+            association_id: self.association_id,
+            identity: facts::identity(header),
+            header_facts: Some(facts::header_facts(header)),
+        };
+        let file = match self.writer.finish().await {
+            Ok(file) => file,
+            Err(error) => return refuse(&sop_instance_uid, error),
+        };
+        match self.intake.commit(file, instance).await {
+            Ok(outcome) => {
+                note(&sop_instance_uid, &outcome);
+                StoreStatus::Success
+            }
+            Err(error) => refuse(&sop_instance_uid, error),
+        }
+    }
+}
+
+/// PS3.4 B.2.3: whatever the trouble, the sender may try again later.
+fn refuse(
+    sop_instance_uid: &SopInstanceUid,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> StoreStatus {
+    tracing::error!(
+        sop_instance.uid = %sop_instance_uid,
+        error = format!("{:#}", anyhow::Error::new(error)),
+        "instance not stored"
+    );
+    StoreStatus::OutOfResources
+}
+
+fn note(sop_instance_uid: &SopInstanceUid, outcome: &InstanceOutcome) {
+    let word = match outcome {
+        InstanceOutcome::New => "new",
+        InstanceOutcome::Duplicate { .. } => "duplicate",
+        InstanceOutcome::Conflict { reason_code } => {
+            tracing::warn!(
+                sop_instance.uid = %sop_instance_uid,
+                reason = %reason_code,
+                "another instance has this UID; both are kept, the first one counts"
+            );
+            "conflict"
+        }
+        InstanceOutcome::OwnResult => "own_result",
+    };
+    metrics::counter!("prosector_instances_total", "outcome" => word).increment(1);
+}
+
+fn recorded_end(outcome: &AssociationOutcome) -> AssociationEnd {
+    use dicom_io::scp::AssociationEnd as End;
+
+    let (recorded, reason) = match outcome.end {
+        End::Released => (RecordedOutcome::Released, None),
+        End::ConnectionLost => (RecordedOutcome::Lost, Some("connection_lost")),
+        End::AbortedByPeer => (RecordedOutcome::Aborted, Some("aborted_by_peer")),
+        End::TimedOut => (RecordedOutcome::Aborted, Some("timed_out")),
+        End::ProtocolError => (RecordedOutcome::Aborted, Some("protocol_error")),
+        End::ShutDown => (RecordedOutcome::Aborted, Some("shut_down")),
+    };
+    AssociationEnd {
+        outcome: recorded,
+        reason_code: reason.map(ReasonCode::new),
+        refused_count: outcome.refused,
+    }
+}

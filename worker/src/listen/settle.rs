@@ -1,0 +1,213 @@
+//! From series that are complete to jobs, or to the reason why there is none.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use dicom_io::series::{Stack, read_stacks};
+use prosector_storage::{
+    Decision, DecisionOutcome, NewJob, ReasonCode, SettleCandidate, SettleError, SettlePolicy,
+    Sha256Digest, Spool, Store,
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::open_packs::{OpenPacks, digest_of};
+use crate::protocol::Protocol;
+use crate::routing::{self, Outcome};
+use crate::segment::{self, Order, SeriesSource};
+
+/// Series looked at in one go.
+const BATCH: u32 = 32;
+/// Longest sleep between two looks.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+const NOT_A_VOLUME: ReasonCode = ReasonCode::new("not_a_volume");
+const MATCHED: ReasonCode = ReasonCode::new("matched");
+const NOT_MATCHED: ReasonCode = ReasonCode::new("condition_not_met");
+const MODEL_REFUSED: ReasonCode = ReasonCode::new("model_unavailable");
+
+/// Watches for complete series and makes their jobs.
+#[derive(Debug)]
+pub(crate) struct Settler {
+    pub(crate) store: Store,
+    pub(crate) spool: Spool,
+    pub(crate) protocols: Arc<[Protocol]>,
+    pub(crate) packs: Arc<OpenPacks>,
+    /// Time without a new instance after which a series is looked at.
+    pub(crate) quiet: Duration,
+}
+
+impl Settler {
+    /// Settles series until `cancel`.
+    ///
+    /// # Errors
+    /// Never for a series' sake: what is wrong with one is recorded with it.
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<()> {
+        for protocol in self.protocols.iter() {
+            self.store.register_protocol(&protocol.revision()).await?;
+        }
+        let policy = SettlePolicy { quiet: self.quiet, quiet_after_release: self.quiet };
+        let sleep = (self.quiet / 4).clamp(Duration::from_millis(50), LONGEST_SLEEP);
+        loop {
+            match self.store.series_to_settle(&policy, BATCH).await {
+                Ok(candidates) => {
+                    for candidate in candidates {
+                        self.settle_or_log(&candidate).await;
+                    }
+                }
+                Err(error) => tracing::error!(
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    "cannot look for complete series"
+                ),
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    async fn settle_or_log(&self, candidate: &SettleCandidate) {
+        if let Err(error) = self.settle(candidate).await {
+            tracing::error!(
+                series.uid = %candidate.series_instance_uid,
+                error = format!("{error:#}"),
+                "series not settled, will be looked at again"
+            );
+        }
+    }
+
+    async fn settle(&self, candidate: &SettleCandidate) -> Result<()> {
+        let sources = self.read(candidate).await?;
+        let (decisions, jobs) = self.route(candidate, &sources).await?;
+        let evidence = evidence(candidate, &sources, self.quiet);
+        match self.store.settle_series(candidate, &evidence, &decisions, &jobs).await {
+            Ok(settled) => {
+                tracing::info!(
+                    study.uid = %candidate.study_instance_uid,
+                    series.uid = %candidate.series_instance_uid,
+                    instances = candidate.instance_count,
+                    jobs = settled.created.len(),
+                    superseded = settled.superseded.len(),
+                    reason = decisions.iter().find(|d| d.protocol_name.is_none()).map(|d| d.reason_code.as_str()),
+                    "series settled"
+                );
+                Ok(())
+            }
+            // More instances arrived meanwhile; the series comes up again when it is quiet.
+            Err(SettleError::Changed { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn read(&self, candidate: &SettleCandidate) -> Result<Vec<SeriesSource>> {
+        let instances = self.store.series_instances(&candidate.series_instance_uid).await?;
+        let files: Vec<PathBuf> =
+            instances.iter().map(|instance| self.spool.path(&instance.spool_key)).collect();
+        let sources = tokio::task::spawn_blocking(move || segment::series_of(read_stacks(&files)))
+            .await
+            .context("reading the series' headers broke off")?;
+        // A spool that cannot be read now is no verdict on the series.
+        let refusals = sources.iter().flat_map(|source| &source.refusals);
+        let unread = refusals.map(|refusal| &refusal.reason).find(|reason| reason.is_unread());
+        match unread {
+            Some(reason) => anyhow::bail!("spool: {reason}"),
+            None => Ok(sources),
+        }
+    }
+
+    async fn route(
+        &self,
+        candidate: &SettleCandidate,
+        sources: &[SeriesSource],
+    ) -> Result<(Vec<Decision>, Vec<NewJob>)> {
+        let mut decisions = refusals(sources);
+        let source = sources.iter().find(|source| source.volume().is_some());
+        let Some((source, stack)) = source.and_then(|s| Some((s, s.volume()?))) else {
+            return Ok((decisions, Vec::new()));
+        };
+        let mut facts = source.facts(&self.protocols);
+        if let Some(sender) = self.store.series_sender(&candidate.series_instance_uid).await? {
+            facts.calling_ae_title = Some(sender.calling_ae_title);
+            facts.called_ae_title = Some(sender.called_ae_title);
+        }
+        let mut jobs = Vec::new();
+        for decision in routing::decide(&self.protocols, &facts) {
+            let protocol = self.protocols.iter().find(|p| p.name == decision.protocol);
+            let protocol = protocol.context("routing names a protocol that is not there")?;
+            let (outcome, reason_code, reason) = match decision.outcome {
+                Outcome::NotMatched(reason) => (DecisionOutcome::NotMatched, NOT_MATCHED, reason),
+                Outcome::Matched => match self.packs.get(&protocol.model) {
+                    Err(error) => {
+                        let reason = format!("{:#}", anyhow::Error::new(error));
+                        (DecisionOutcome::Refused, MODEL_REFUSED, reason)
+                    }
+                    Ok(pack) => {
+                        jobs.push(new_job(stack, protocol, digest_of(&pack)));
+                        let reason = "every condition holds".to_owned();
+                        (DecisionOutcome::Matched, MATCHED, reason)
+                    }
+                },
+            };
+            let protocol_name = Some(protocol.name.clone());
+            decisions.push(Decision { protocol_name, outcome, reason_code, reason });
+        }
+        if jobs.is_empty() && !decisions.iter().any(|d| d.protocol_name.is_none()) {
+            decisions.push(Decision {
+                protocol_name: None,
+                outcome: DecisionOutcome::Refused,
+                reason_code: ReasonCode::NO_PROTOCOL,
+                reason: "no protocol takes the series".to_owned(),
+            });
+        }
+        Ok((decisions, jobs))
+    }
+}
+
+fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> NewJob {
+    let order = Order::of_protocol(protocol, stack);
+    NewJob {
+        job_id: order.job_id(stack, &pack_digest),
+        protocol_name: protocol.name.clone(),
+        protocol_revision: protocol.revision().sha256,
+        pack_digest,
+        priority: protocol.priority,
+        instances: stack.slices.iter().map(|slice| slice.sop_instance_uid.clone()).collect(),
+        hold: None,
+    }
+}
+
+/// What is no volume, each with its reason. Where another stack of the series is one, the reasons are kept beside it.
+fn refusals(sources: &[SeriesSource]) -> Vec<Decision> {
+    let reasons = sources.iter().flat_map(SeriesSource::reasons);
+    reasons
+        .map(|reason| Decision {
+            protocol_name: None,
+            outcome: DecisionOutcome::Refused,
+            reason_code: NOT_A_VOLUME,
+            reason,
+        })
+        .collect()
+}
+
+fn evidence(
+    candidate: &SettleCandidate,
+    sources: &[SeriesSource],
+    quiet: Duration,
+) -> serde_json::Value {
+    let numbers = candidate.instance_numbers.map(|(lowest, highest)| {
+        let expected = highest - lowest + 1;
+        json!({ "lowest": lowest, "highest": highest,
+                "missing": (expected - candidate.instance_count as i64).max(0) })
+    });
+    json!({
+        "quiet_s": quiet.as_secs_f64(),
+        "association_released": !candidate.association_open,
+        "instances": candidate.instance_count,
+        "instance_numbers": numbers,
+        "late": candidate.settled_before,
+        "volumes": sources.iter().map(|source| source.stacks.len()).sum::<usize>(),
+        "refused": sources.iter().map(|source| source.refusals.len()).sum::<usize>(),
+    })
+}

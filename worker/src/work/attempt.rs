@@ -1,0 +1,347 @@
+//! One attempt at a job: read, segment, encode, check, keep, record.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dicom_io::series::{ReadSeriesError, Stack, read_stacks};
+use dicom_types::{SopClassUid, Volume};
+use prosector_model::{Control, Pack, SegmentError, Segmentation};
+use prosector_storage::{
+    Failure, JobFailure, JobOutcome, LeaseError, LeasedJob, NewDelivery, NewResult, ReasonCode,
+    ResultForm, SpoolKey,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::device::{Task, TaskError};
+use super::{RETRY, Worker};
+use crate::open_packs::digest_of;
+use crate::protocol::Protocol;
+use crate::segment::{self, EncodeError, Encoded, JobIdentity, Order, PackIdentity};
+
+const SEGMENTATION_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+
+const PROTOCOL_UNKNOWN: ReasonCode = ReasonCode::new("protocol_unknown");
+const MODEL_UNAVAILABLE: ReasonCode = ReasonCode::new("model_unavailable");
+const MODEL_CHANGED: ReasonCode = ReasonCode::new("model_changed");
+const NOT_A_VOLUME: ReasonCode = ReasonCode::new("not_a_volume");
+const UNREADABLE: ReasonCode = ReasonCode::new("pixel_data_unreadable");
+const MODEL_REFUSED: ReasonCode = ReasonCode::new("model_refused");
+const NOT_ENCODED: ReasonCode = ReasonCode::new("result_not_encoded");
+const CHECK_FAILED: ReasonCode = ReasonCode::new("result_check_failed");
+const SPOOL: ReasonCode = ReasonCode::new("spool_unavailable");
+const STORE: ReasonCode = ReasonCode::new("store_unavailable");
+const INTERNAL: ReasonCode = ReasonCode::new("task_broke_off");
+
+/// How an attempt came to its end.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The outcome is recorded, or the job belongs to somebody else by now.
+    Recorded,
+    /// It was stopped half-way.
+    Abandoned,
+}
+
+/// Why an attempt did not come to its end.
+#[derive(Debug)]
+pub(super) enum AttemptError {
+    /// The job failed, for a reason that is recorded with it.
+    Job(JobFailure),
+    /// The device failed; no job is to blame.
+    Device(anyhow::Error),
+}
+
+/// Attempts the job until it is done, fails, or is abandoned.
+pub(super) async fn run(
+    worker: &Worker,
+    lease: &LeasedJob,
+    abandon: CancellationToken,
+) -> Result<Ended, AttemptError> {
+    let attempt = Attempt { worker, lease };
+    let protocol = attempt.protocol().await?;
+    let pack = attempt.pack(&protocol)?;
+    let mut timings = Timings::default();
+    let (stack, volume) = timings.load.of(attempt.load()).await?;
+    if abandon.is_cancelled() {
+        return Ok(Ended::Abandoned);
+    }
+    let order = Order::of_protocol(&protocol, &stack);
+    let control = Control::default();
+    let canceller = control.clone();
+    let stop = async {
+        abandon.cancelled().await;
+        canceller.cancel();
+        std::future::pending::<()>().await;
+    };
+    let inferred = tokio::select! {
+        inferred = timings.infer.of(attempt.infer(&pack, &stack, volume, &order, control)) => inferred,
+        () = stop => unreachable!("stopping goes on until the inference has noticed"),
+    };
+    let Some(segmentation) = inferred? else { return Ok(Ended::Abandoned) };
+    let stages = stages(&segmentation);
+    let encoded = timings.encode.of(attempt.encode(&pack, stack, order, segmentation)).await?;
+    timings.store.of(attempt.keep(&encoded)).await?;
+    let detail = timings.detail(stages, &encoded);
+    attempt.record(&protocol, encoded, detail).await
+}
+
+struct Attempt<'a> {
+    worker: &'a Worker,
+    lease: &'a LeasedJob,
+}
+
+impl Attempt<'_> {
+    /// The protocol in the wording that made the job, whatever the site file says by now.
+    async fn protocol(&self) -> Result<Protocol, AttemptError> {
+        let revision = self.worker.store.protocol_revision(&self.lease.protocol_revision).await;
+        let revision = revision.map_err(|error| self.retry(STORE, error))?;
+        let revision = revision
+            .ok_or_else(|| fail(PROTOCOL_UNKNOWN, "the protocol's revision is not in the store"))?;
+        Protocol::of_definition(&revision.definition)
+            .map_err(|error| fail(PROTOCOL_UNKNOWN, &format!("{error:#}")))
+    }
+
+    /// The pack that the job was made for. Another one under the same name would be another job.
+    fn pack(&self, protocol: &Protocol) -> Result<Arc<Pack>, AttemptError> {
+        let pack = self.worker.packs.get(&protocol.model);
+        let pack = pack.map_err(|error| self.retry(MODEL_UNAVAILABLE, error))?;
+        let found = digest_of(&pack);
+        if found != self.lease.pack_digest {
+            let reason = format!(
+                "model {} is {found} here, the job was made for {}",
+                protocol.model, self.lease.pack_digest
+            );
+            return Err(fail(MODEL_CHANGED, &reason));
+        }
+        Ok(pack)
+    }
+
+    async fn load(&self) -> Result<(Stack, Volume), AttemptError> {
+        let instances = self.worker.store.job_instances(self.lease.job_id).await;
+        let instances = instances.map_err(|error| self.retry(STORE, error))?;
+        let files: Vec<PathBuf> =
+            instances.iter().map(|i| self.worker.spool.path(&i.spool_key)).collect();
+        let loaded = tokio::task::spawn_blocking(move || {
+            let report = read_stacks(&files);
+            let mut series = segment::series_of(report);
+            let source = if series.len() == 1 { series.pop() } else { None };
+            let source = source.ok_or_else(|| "the job's files are not one series".to_owned());
+            source.and_then(|source| {
+                let reasons = source.reasons().join("; ");
+                let stack = source.stacks.into_iter().next().ok_or(reasons)?;
+                Ok(stack.load().map(|volume| (stack, volume)))
+            })
+        });
+        match loaded.await {
+            Ok(Ok(Ok(loaded))) => Ok(loaded),
+            Ok(Ok(Err(error))) => Err(self.unreadable(error)),
+            Ok(Err(reason)) => Err(reject(NOT_A_VOLUME, &reason)),
+            Err(error) => Err(self.retry(INTERNAL, error)),
+        }
+    }
+
+    /// A file that cannot be opened may be back soon; one that cannot be decoded never will.
+    fn unreadable(&self, error: ReadSeriesError) -> AttemptError {
+        if error.is_unread() {
+            return self.retry(SPOOL, error);
+        }
+        reject(UNREADABLE, &format!("{:#}", anyhow::Error::new(error)))
+    }
+
+    /// Segments on the device; nothing where it was cancelled.
+    async fn infer(
+        &self,
+        pack: &Arc<Pack>,
+        stack: &Stack,
+        volume: Volume,
+        order: &Order,
+        control: Control,
+    ) -> Result<Option<Segmentation>, AttemptError> {
+        let task = Task {
+            pack: Arc::clone(pack),
+            volume,
+            modality: order.modality_of(stack),
+            orientation: order.orientation.into(),
+            prompts: order.targets.iter().map(|target| target.prompt.clone()).collect(),
+            control,
+        };
+        match self.worker.device.segment(task).await {
+            Ok(segmentation) => Ok(Some(segmentation)),
+            Err(TaskError::Segment(SegmentError::Cancelled)) => Ok(None),
+            Err(TaskError::Load(error)) => {
+                Err(fail(MODEL_UNAVAILABLE, &format!("{:#}", anyhow::Error::new(error))))
+            }
+            Err(TaskError::Segment(error)) => {
+                Err(reject(MODEL_REFUSED, &format!("{:#}", anyhow::Error::new(error))))
+            }
+            Err(TaskError::Device(error)) => Err(AttemptError::Device(error)),
+        }
+    }
+
+    async fn encode(
+        &self,
+        pack: &Arc<Pack>,
+        stack: Stack,
+        order: Order,
+        segmentation: Segmentation,
+    ) -> Result<Encoded, AttemptError> {
+        let job = JobIdentity { job_id: self.lease.job_id, created: self.lease.created_at };
+        let pack =
+            PackIdentity { name: pack.manifest().name.clone(), digest: self.lease.pack_digest };
+        let encoded = tokio::task::spawn_blocking(move || {
+            segment::encode(&stack, &order, &segmentation.masks, &job, &pack)
+        });
+        match encoded.await {
+            Ok(Ok(encoded)) => Ok(encoded),
+            Ok(Err(error)) => {
+                let code = match error {
+                    EncodeError::Build(_) => NOT_ENCODED,
+                    EncodeError::Check(_) => CHECK_FAILED,
+                };
+                Err(fail(code, &format!("{:#}", anyhow::Error::new(error))))
+            }
+            Err(error) => Err(self.retry(INTERNAL, error)),
+        }
+    }
+
+    async fn keep(&self, encoded: &Encoded) -> Result<(), AttemptError> {
+        let Some(object) = &encoded.object else { return Ok(()) };
+        let key = SpoolKey::for_result(self.lease.job_id, &object.sop_instance_uid);
+        let kept = self.worker.spool.put(&key, &object.bytes).await;
+        kept.map_err(|error| self.retry(SPOOL, error))
+    }
+
+    async fn record(
+        &self,
+        protocol: &Protocol,
+        encoded: Encoded,
+        detail: Value,
+    ) -> Result<Ended, AttemptError> {
+        let targets = encoded.measurements;
+        let outcome = match encoded.object {
+            None => JobOutcome::Empty { targets, detail },
+            Some(object) => {
+                let deliveries = protocol
+                    .destinations
+                    .iter()
+                    .map(|destination| NewDelivery { destination: destination.clone() })
+                    .collect();
+                let sop_class_uid: SopClassUid =
+                    SEGMENTATION_STORAGE.parse().expect("a constant of the standard");
+                let result = NewResult {
+                    spool_key: SpoolKey::for_result(self.lease.job_id, &object.sop_instance_uid),
+                    sop_instance_uid: object.sop_instance_uid,
+                    series_instance_uid: object.series_instance_uid,
+                    sop_class_uid,
+                    form: ResultForm::Seg,
+                    sha256: object.sha256,
+                    size_bytes: object.bytes.len() as u64,
+                    deliveries,
+                };
+                JobOutcome::Done { targets, results: vec![result], detail }
+            }
+        };
+        match self.worker.store.finish_job(self.lease, &outcome).await {
+            Ok(()) => {
+                let word =
+                    if matches!(outcome, JobOutcome::Done { .. }) { "done" } else { "empty" };
+                metrics::counter!("prosector_jobs_finished_total", "outcome" => word).increment(1);
+                tracing::info!(outcome = word, "job finished");
+                Ok(Ended::Recorded)
+            }
+            Err(error @ LeaseError::Lost { .. }) => {
+                // Whoever has the job now makes the same bytes under the same key.
+                tracing::warn!(
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    "result dropped"
+                );
+                Ok(Ended::Recorded)
+            }
+            Err(error) => Err(self.retry(STORE, error)),
+        }
+    }
+
+    fn retry(
+        &self,
+        reason_code: ReasonCode,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> AttemptError {
+        let after = RETRY.after(self.lease.attempt, self.lease.job_id);
+        let reason = format!("{:#}", anyhow::Error::new(error));
+        AttemptError::Job(JobFailure { failure: Failure::Retry { after }, reason_code, reason })
+    }
+}
+
+/// The input cannot be processed.
+fn reject(reason_code: ReasonCode, reason: &str) -> AttemptError {
+    let reason = reason.to_owned();
+    AttemptError::Job(JobFailure { failure: Failure::Reject, reason_code, reason })
+}
+
+/// The job cannot be done although its input is good.
+fn fail(reason_code: ReasonCode, reason: &str) -> AttemptError {
+    let reason = reason.to_owned();
+    AttemptError::Job(JobFailure { failure: Failure::Fail, reason_code, reason })
+}
+
+/// How long the parts of the inference took.
+fn stages(segmentation: &Segmentation) -> Value {
+    let times = &segmentation.times;
+    let ms = |time: Duration| time.as_millis() as u64;
+    json!({
+        "windows": segmentation.windows,
+        "embed_ms": ms(times.embed),
+        "preprocess_ms": ms(times.preprocess),
+        "encode_ms": ms(times.encode),
+        "decode_ms": ms(times.decode),
+        "restore_ms": ms(times.restore),
+    })
+}
+
+/// How long each stage took.
+#[derive(Debug, Default)]
+struct Timings {
+    load: Stage,
+    infer: Stage,
+    encode: Stage,
+    store: Stage,
+}
+
+#[derive(Debug, Default)]
+struct Stage(Duration);
+
+impl Stage {
+    async fn of<T>(&mut self, stage: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let done = stage.await;
+        self.0 = start.elapsed();
+        done
+    }
+}
+
+impl Timings {
+    /// What the ledger keeps of them.
+    fn detail(&self, stages: Value, encoded: &Encoded) -> Value {
+        for (stage, time) in [
+            ("load", &self.load),
+            ("infer", &self.infer),
+            ("encode", &self.encode),
+            ("store", &self.store),
+        ] {
+            metrics::histogram!("prosector_stage_duration_seconds", "stage" => stage)
+                .record(time.0.as_secs_f64());
+        }
+        let ms = |stage: &Stage| stage.0.as_millis() as u64;
+        json!({
+            "load_ms": ms(&self.load),
+            "infer_ms": ms(&self.infer),
+            "infer_stages": stages,
+            "encode_ms": ms(&self.encode),
+            "build_ms": encoded.build_time.as_millis() as u64,
+            "check_ms": encoded.check_time.as_millis() as u64,
+            "store_ms": ms(&self.store),
+            "software_version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! The worker: takes jobs on lease and turns series into results.
+//!
+//! Two jobs are in hand at a time. While one computes, the next one is read and the last one is encoded, so that the
+//! device, which belongs to one thread, does not wait for disks.
+
+mod attempt;
+mod device;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use prosector_storage::{AttemptLimit, JobFailure, LeasedJob, NextJob, ReasonCode, Spool, Store};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::backoff::Backoff;
+use crate::open_packs::OpenPacks;
+use crate::queue::{Hint, Queue};
+
+pub(crate) use device::Device;
+
+/// Jobs in hand: one computing, one being read or written.
+const JOBS_IN_HAND: usize = 2;
+/// How long a lease lasts without being renewed.
+const LEASE: Duration = Duration::from_secs(60);
+/// How often leases are renewed.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often the store is asked for work that no message announced.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Attempts before a job is quarantined.
+pub(crate) const ATTEMPTS: AttemptLimit =
+    AttemptLimit(NonZeroU32::new(5).expect("five is not zero"));
+const RETRY: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(10) };
+
+/// Takes jobs until it is told to stop.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) store: Store,
+    pub(crate) spool: Spool,
+    pub(crate) queue: Queue,
+    pub(crate) packs: Arc<OpenPacks>,
+    pub(crate) device: Device,
+    /// Name under which leases are taken.
+    pub(crate) name: String,
+    /// How long a job may go on once the worker is to stop.
+    pub(crate) grace: Duration,
+}
+
+impl Worker {
+    /// Works until `cancel`, then finishes what is in hand within the grace period and gives the rest back.
+    ///
+    /// # Errors
+    /// When the device fails, which no job is to blame for: the supervisor starts the process anew.
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<()> {
+        let worker = Arc::new(self);
+        let hands = Arc::new(Semaphore::new(JOBS_IN_HAND));
+        let stop_now = CancellationToken::new();
+        let mut jobs = JoinSet::new();
+        loop {
+            let hand = tokio::select! {
+                () = cancel.cancelled() => break,
+                hand = Arc::clone(&hands).acquire_owned() => hand.context("the worker is closed")?,
+            };
+            while let Some(ended) = jobs.try_join_next() {
+                ended.context("a job's task broke off")??;
+            }
+            let lease = tokio::select! {
+                () = cancel.cancelled() => break,
+                lease = worker.next_job() => lease,
+            };
+            if let Some(lease) = lease {
+                let (worker, stop_now) = (Arc::clone(&worker), stop_now.clone());
+                jobs.spawn(async move { worker.work_on(lease, hand, stop_now).await });
+            }
+        }
+        let grace = tokio::time::sleep(worker.grace);
+        tokio::pin!(grace);
+        loop {
+            tokio::select! {
+                ended = jobs.join_next() => match ended {
+                    Some(ended) => ended.context("a job's task broke off")??,
+                    None => return Ok(()),
+                },
+                () = &mut grace, if !stop_now.is_cancelled() => stop_now.cancel(),
+            }
+        }
+    }
+
+    /// Waits for a hint or for the next sweep, and takes a job on lease if there is one.
+    async fn next_job(&self) -> Option<LeasedJob> {
+        let hint = tokio::select! {
+            hint = self.queue.next() => hint,
+            () = tokio::time::sleep(SWEEP) => Ok(Hint::AnyJob),
+        };
+        let hint = match hint {
+            Ok(hint) => hint,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    "queue away, looking into the store instead"
+                );
+                tokio::time::sleep(SWEEP).await;
+                Hint::AnyJob
+            }
+        };
+        let next = hint.job_id().map_or(NextJob::MostUrgent, NextJob::Id);
+        let lease = self.store.lease_job(next, &self.name, LEASE).await;
+        match lease {
+            Ok(lease) => {
+                if let Err(error) = hint.acknowledge().await {
+                    tracing::debug!(
+                        error = format!("{:#}", anyhow::Error::new(error)),
+                        "message not acknowledged, it will come again"
+                    );
+                }
+                lease
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    "store away, no job taken"
+                );
+                tokio::time::sleep(SWEEP).await;
+                None
+            }
+        }
+    }
+
+    async fn work_on(
+        &self,
+        lease: LeasedJob,
+        hand: OwnedSemaphorePermit,
+        stop_now: CancellationToken,
+    ) -> Result<()> {
+        let span = tracing::info_span!(
+            "job",
+            job.id = %lease.job_id,
+            study.uid = %lease.study_instance_uid,
+            series.uid = %lease.series_instance_uid,
+            protocol = lease.protocol_name,
+            attempt = lease.attempt,
+        );
+        let done = self.attempt_under_lease(&lease, stop_now).instrument(span).await;
+        drop(hand);
+        done
+    }
+
+    /// Attempts the job while its lease is renewed; an attempt whose lease is lost is stopped.
+    async fn attempt_under_lease(
+        &self,
+        lease: &LeasedJob,
+        stop_now: CancellationToken,
+    ) -> Result<()> {
+        tracing::info!("job started");
+        let abandon = stop_now.child_token();
+        let attempt = attempt::run(self, lease, abandon.clone());
+        tokio::pin!(attempt);
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.tick().await;
+        let ended = loop {
+            tokio::select! {
+                ended = &mut attempt => break ended,
+                _ = heartbeat.tick() => {
+                    if let Err(error) = self.store.renew_lease(lease, LEASE).await {
+                        let is_lost = matches!(error, prosector_storage::LeaseError::Lost { .. });
+                        tracing::warn!(
+                            error = format!("{:#}", anyhow::Error::new(error)),
+                            "lease not renewed"
+                        );
+                        if is_lost {
+                            abandon.cancel();
+                        }
+                    }
+                }
+            }
+        };
+        match ended {
+            Ok(attempt::Ended::Recorded) => Ok(()),
+            Ok(attempt::Ended::Abandoned) => {
+                let given_back = self.store.give_back(lease, ReasonCode::WORKER_DRAINED).await;
+                if let Err(error) = given_back {
+                    tracing::info!(
+                        error = format!("{:#}", anyhow::Error::new(error)),
+                        "job left to whoever has it now"
+                    );
+                }
+                Ok(())
+            }
+            Err(attempt::AttemptError::Job(failure)) => {
+                self.record_failure(lease, failure).await;
+                Ok(())
+            }
+            Err(attempt::AttemptError::Device(error)) => Err(error),
+        }
+    }
+
+    async fn record_failure(&self, lease: &LeasedJob, failure: JobFailure) {
+        metrics::counter!("prosector_job_failures_total", "reason" => failure.reason_code.to_string())
+            .increment(1);
+        tracing::warn!(
+            reason_code = %failure.reason_code,
+            reason = failure.reason,
+            "attempt failed"
+        );
+        match self.store.fail_job(lease, &failure, ATTEMPTS).await {
+            Ok(after) => tracing::info!(?after, "failure recorded"),
+            // The lease lapses and the job comes again.
+            Err(error) => tracing::error!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "failure not recorded"
+            ),
+        }
+    }
+}
