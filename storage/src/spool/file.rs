@@ -259,8 +259,7 @@ impl Shared {
             let outcome = synced.and_then(|(file, key)| {
                 let path = self.root.join(key.as_str());
                 let folder = path.parent().unwrap_or(&self.root).to_owned();
-                self.ensure_directory(&folder)?;
-                file.rename_to(&path).map_err(SpoolError::io("rename a file into place"))?;
+                self.place_one(file, &folder, &path)?;
                 folders.entry(folder).or_default().push(place);
                 Ok(())
             });
@@ -274,6 +273,23 @@ impl Shared {
             }
         }
         outcomes
+    }
+
+    fn place_one(
+        &self,
+        mut file: FinishedFile,
+        folder: &Path,
+        path: &Path,
+    ) -> Result<(), SpoolError> {
+        self.ensure_directory(folder)?;
+        match file.rename_to(path) {
+            // Retention of another process may have removed the folder as empty, just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.ensure_directory(folder)?;
+                file.rename_to(path).map_err(SpoolError::io("rename a file into place"))
+            }
+            outcome => outcome.map_err(SpoolError::io("rename a file into place")),
+        }
     }
 
     /// Makes `folder` and its parents up to the root, each durable in its own parent.

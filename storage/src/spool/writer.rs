@@ -100,7 +100,7 @@ impl FinishedFile {
         self.file.sync_all()
     }
 
-    pub(super) fn rename_to(mut self, path: &Path) -> io::Result<()> {
+    pub(super) fn rename_to(&mut self, path: &Path) -> io::Result<()> {
         std::fs::rename(&self.temporary.path, path)?;
         self.temporary.is_placed = true;
         Ok(())

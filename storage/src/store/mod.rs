@@ -36,7 +36,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects to `sqlite://PATH` (the file is created) or `postgres://…`.
+    /// Connects to `sqlite://PATH` (the file is created; there are no options) or `postgres://…`.
     ///
     /// `actor` names the process in the ledger (role and host, say). No schema is made or checked: see
     /// [`Store::migrate`] and [`Store::verify_schema`].
@@ -85,7 +85,8 @@ impl Store {
 }
 
 async fn connect_sqlite(path: &Path) -> Result<Pool, DatabaseError> {
-    if path.as_os_str().is_empty() {
+    let has_options = path.to_string_lossy().contains('?');
+    if path.as_os_str().is_empty() || has_options {
         return Err(DatabaseError::Address);
     }
     if let Some(folder) = path.parent() {

@@ -1,9 +1,12 @@
 //! What intake promises: success means durable, and whatever else means that the sender has to try again.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use prosector_storage::{
-    InstanceOutcome, Intake, IntakeError, IntakeLimits, NewInstance, Spool, SpoolKey,
+    InstanceOutcome, Intake, IntakeError, IntakeLimits, NewInstance, Sha256Digest, Spool, SpoolKey,
+    SpoolOptions, Store,
 };
 
 use crate::bench::{
@@ -17,6 +20,7 @@ on_both! {
     a_crash_between_file_and_row_is_healed_by_sending_again,
     an_instance_that_cannot_be_stored_does_not_take_its_neighbours,
     a_needless_copy_is_removed,
+    what_was_acknowledged_survives_kill_9,
 }
 
 async fn write(spool: &Spool, instance: &NewInstance) -> prosector_storage::FinishedFile {
@@ -151,4 +155,85 @@ async fn a_needless_copy_is_removed(bench: Bench) {
     assert!(!is_in_place(&bench, &returned.spool_key));
     assert!(matches!(other, InstanceOutcome::Conflict { .. }));
     assert!(is_in_place(&bench, &conflict.spool_key));
+}
+
+/// Variable with the addresses of store and spool and the number of the round, for the process that is killed.
+const RECEIVER: &str = "PROSECTOR_STORAGE_TEST_RECEIVER";
+
+/// Not a test: the process that [`what_was_acknowledged_survives_kill_9`] starts and kills. Eight associations receive
+/// without end; each line that it prints is an acknowledgement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "runs in a process of its own, started by another test"]
+async fn receives_until_it_is_killed() {
+    let parameters = std::env::var(RECEIVER).unwrap();
+    let [store_url, spool_url, round] = parameters.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{RECEIVER} is not complete")
+    };
+    let round: u32 = round.parse().unwrap();
+    let store = Store::connect(store_url, "receiver").await.unwrap();
+    let spool = Spool::open(spool_url, SpoolOptions { reserve_bytes: 0 }).await.unwrap();
+    let (intake, committer) = Intake::new(store, spool.clone(), IntakeLimits::default());
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(committer.run());
+    for association in 0..8 {
+        let (intake, spool) = (intake.clone(), spool.clone());
+        tasks.spawn(async move {
+            for number in 0.. {
+                let mut instance = instance(100 * round + association, number);
+                let bytes = instance.sop_instance_uid.as_str().repeat(2000).into_bytes();
+                instance.sha256 = Sha256Digest::of(&bytes);
+                let mut writer = spool.create().await.unwrap();
+                writer.write(&bytes).await.unwrap();
+                let file = writer.finish().await.unwrap();
+                let line = format!("{} {}\n", instance.spool_key, instance.sha256);
+                intake.commit(file, instance).await.unwrap();
+                std::io::stdout().write_all(line.as_bytes()).unwrap();
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+fn start_receiver(bench: &Bench, round: u32) -> Child {
+    let spool_url = format!("file://{}/spool", bench.folder.path().display());
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "durability::receives_until_it_is_killed", "--ignored", "--nocapture"])
+        .env(RECEIVER, format!("{} {spool_url} {round}", bench.url))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+async fn what_was_acknowledged_survives_kill_9(bench: Bench) {
+    let mut acknowledged: Vec<(SpoolKey, Sha256Digest)> = Vec::new();
+    for round in 1..=4 {
+        let mut receiver = start_receiver(&bench, round);
+        let mut lines = BufReader::new(receiver.stdout.take().unwrap()).lines();
+        // Another number of acknowledgements each time, so that the blow falls into another step.
+        let wanted = acknowledged.len() + 7 * round as usize + 3;
+        let mut is_killed = false;
+        while let Some(Ok(line)) = lines.next() {
+            let Some((key, sha256)) = line.split_once(' ') else { continue };
+            if let (Ok(key), Ok(sha256)) = (key.parse(), sha256.parse()) {
+                acknowledged.push((key, sha256));
+            }
+            if acknowledged.len() >= wanted && !is_killed {
+                receiver.kill().unwrap();
+                is_killed = true;
+            }
+        }
+        receiver.wait().unwrap();
+        assert!(is_killed, "the receiver ended by itself");
+    }
+
+    let reconciled = bench.spool.reconcile(&bench.store, Duration::ZERO).await.unwrap();
+
+    for (key, sha256) in &acknowledged {
+        assert_eq!(Sha256Digest::of(&bench.spool.read(key).await.unwrap()), *sha256, "{key}");
+    }
+    let recorded = bench.number("select count(*) from instance").await as u64;
+    assert!(recorded >= acknowledged.len() as u64);
+    assert_eq!(reconciled.sound, recorded, "every row has its file");
+    assert_eq!(bench.store.verify_ledger(None).await.unwrap().defect, None);
 }

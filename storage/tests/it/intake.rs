@@ -181,6 +181,9 @@ async fn an_association_is_counted_and_closed_once(bench: Bench) {
         .collect();
     bench.store.record_instances(&batch).await.unwrap();
     assert!(bench.candidate(1).await.association_open);
+    let sender = bench.store.series_sender(&series_uid(1)).await.unwrap().unwrap();
+    assert_eq!(sender.calling_ae_title.as_str(), "MODALITY");
+    assert_eq!(sender.called_ae_title.as_str(), "PROSECTOR");
     let end = AssociationEnd {
         outcome: AssociationOutcome::Released,
         reason_code: None,

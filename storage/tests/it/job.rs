@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use prosector_storage::{
     AfterFailure, EventFilter, EventKind, Failure, JobFailure, JobOutcome, JobState, LeaseError,
-    NextJob, OperatorError, Priority, ReasonCode, Retried, TargetMeasurement,
+    NextJob, OperatorError, Priority, ReasonCode, Retried, Store, TargetMeasurement,
 };
 
 use crate::bench::{Bench, LONG, done, limit, on_both};
@@ -73,10 +73,12 @@ async fn eight_workers_never_get_the_same_job(bench: Bench) {
     }
     let mut tasks = tokio::task::JoinSet::new();
     for worker in 0..8 {
-        let store = bench.store.clone();
+        let url = bench.url.clone();
         tasks.spawn(async move {
             let mut jobs = Vec::new();
             let name = format!("worker-{worker}");
+            // Connections of its own, as a process of its own would have.
+            let store = Store::connect(&url, &name).await.unwrap();
             while let Some(lease) = store.lease_job(NextJob::MostUrgent, &name, LONG).await.unwrap()
             {
                 store.finish_job(&lease, &done(&lease, &["pacs"])).await.unwrap();

@@ -64,7 +64,13 @@ async fn the_database_answers(bench: Bench) {
 
 #[tokio::test]
 async fn other_addresses_are_refused() {
-    for url in ["mysql://localhost/x", "sqlite://", "prosector.db", "postgres://:bad:port/x"] {
+    for url in [
+        "mysql://localhost/x",
+        "sqlite://",
+        "sqlite://x.db?mode=ro",
+        "prosector.db",
+        "postgres://:bad:port/x",
+    ] {
         let error = Store::connect(url, "test").await.unwrap_err();
         assert!(matches!(error, DatabaseError::Address), "{url}: {error:?}");
     }
@@ -78,4 +84,25 @@ async fn a_database_that_is_not_there_is_a_passing_trouble() {
         Store::connect(&format!("postgres://x@127.0.0.1:{port}/x"), "test").await.unwrap_err();
 
     assert!(error.is_transient(), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_works_again_after_the_server_crashed() {
+    let mut server =
+        tokio::task::spawn_blocking(|| test_harness::postgres::Postgres::start().unwrap())
+            .await
+            .unwrap();
+    let store = Store::connect(&server.create_database().unwrap(), "test").await.unwrap();
+    store.migrate().await.unwrap();
+    store.record_instances(&[crate::bench::instance(1, 1)]).await.unwrap();
+
+    server.kill().unwrap();
+    let error = store.record_instances(&[crate::bench::instance(1, 2)]).await.unwrap_err();
+    server.start_again().unwrap();
+
+    assert!(error.is_transient(), "{error:?}");
+    store.record_instances(&[crate::bench::instance(1, 2)]).await.unwrap();
+    let stored = store.series_instances(&crate::bench::series_uid(1)).await.unwrap();
+    assert_eq!(stored.len(), 2);
+    assert_eq!(store.verify_ledger(None).await.unwrap().defect, None);
 }
