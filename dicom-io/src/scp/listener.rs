@@ -41,6 +41,12 @@ struct Associations {
 }
 
 impl<R> Shared<R> {
+    /// No association so far; `drain` ends the time in which new ones are taken.
+    pub(super) fn new(config: ScpConfig, receiver: Arc<R>, drain: CancellationToken) -> Self {
+        let stop = CancellationToken::new();
+        Self { config, receiver, drain, stop, associations: Mutex::default() }
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
@@ -97,13 +103,7 @@ pub async fn serve<R: InstanceReceiver>(
     receiver: Arc<R>,
     cancel: CancellationToken,
 ) -> io::Result<()> {
-    let shared = Arc::new(Shared {
-        config,
-        receiver,
-        drain: cancel.clone(),
-        stop: CancellationToken::new(),
-        associations: Mutex::default(),
-    });
+    let shared = Arc::new(Shared::new(config, receiver, cancel.clone()));
     let connections = Arc::new(Semaphore::new(shared.config.limits.max_connections));
     let tasks = TaskTracker::new();
     loop {

@@ -10,6 +10,8 @@ mod negotiate;
 mod policy;
 mod receiver;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use listener::serve;
 pub use policy::{

@@ -285,3 +285,54 @@ async fn draining_lets_a_sender_finish_and_takes_no_new_one() {
     assert_eq!(memory.kept.lock().unwrap().len(), 5);
     assert_eq!(memory.ended.lock().unwrap()[0].end, AssociationEnd::Released);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takes_every_published_image_that_a_sender_offers_and_no_instance_without_names() {
+    let Some(corpus) = crate::header::corpus() else { return };
+    let mut files = Vec::new();
+    crate::header::files_below(&corpus, &mut files);
+    let classes = config().storage_sop_classes;
+    let syntaxes = config().storage_transfer_syntaxes;
+    let mut expected: Vec<String> = files
+        .iter()
+        .filter_map(|path| dicom_io::header::read_file(path).ok())
+        .filter(|header| {
+            classes.contains(&header.sop_class_uid)
+                && syntaxes.contains(&header.transfer_syntax_uid)
+        })
+        .map(|header| header.sop_instance_uid.to_string())
+        .collect();
+    expected.sort();
+    expected.dedup();
+    let listening = Listening::start(config()).await;
+    let port = listening.port();
+    let folder = corpus.to_str().unwrap();
+
+    let arguments = [
+        "-aec",
+        "PROSECTOR",
+        "--decompress-never",
+        "-nh",
+        "+sd",
+        "+r",
+        "-nuc",
+        "127.0.0.1",
+        &port,
+        folder,
+    ];
+    let output = dcmtk("dcmsend", &arguments).await;
+    let memory = listening.stop().await;
+
+    let mut kept: Vec<String> = memory
+        .kept
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|kept| kept.received.header.sop_instance_uid.to_string())
+        .collect();
+    kept.sort();
+    kept.dedup();
+    let missing: Vec<_> = expected.iter().filter(|uid| !kept.contains(uid)).collect();
+    assert!(missing.is_empty(), "{missing:?} {}", text(&output));
+    assert!(kept.len() > 80, "{}", kept.len());
+}
