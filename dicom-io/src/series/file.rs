@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -11,8 +12,10 @@ use flate2::read::DeflateDecoder;
 
 use crate::header::{InstanceHeader, ReadHeaderError, read_file};
 
-/// Longest data set that is inflated.
+/// Longest pixel data that is inflated.
 const MAX_INFLATED: u64 = 4 << 30;
+/// Bytes of an element header with a long length.
+const ELEMENT_HEADER: usize = 12;
 /// Length that stands for encapsulated pixel data (PS3.5 A.4).
 const UNDEFINED_LENGTH: u32 = 0xFFFF_FFFF;
 /// Retired from the standard, alive in archives.
@@ -43,28 +46,53 @@ pub(super) fn read_header(path: &Path) -> Result<FileHeader, ReadHeaderError> {
         return Ok(FileHeader { instance, pixels: None });
     };
     let transfer_syntax_uid = instance.transfer_syntax_uid.as_str();
-    let pixels = if is_deflated(transfer_syntax_uid) {
-        let dataset = inflate_dataset(path, instance.dataset_offset)?;
-        let header = dataset.get(offset as usize..).unwrap_or_default().first_chunk();
-        pixel_element(header, transfer_syntax_uid, offset, dataset.len() as u64)
+    let (header, offset, size) = if is_deflated(transfer_syntax_uid) {
+        let (header, size) = inflated_header(path, instance.dataset_offset, offset)?;
+        (header, offset, size)
     } else {
         let file = File::open(path)?;
         let offset = instance.dataset_offset + offset;
-        let mut header = [0; 12];
+        let mut header = [0; ELEMENT_HEADER];
         let is_whole = file.read_exact_at(&mut header, offset).is_ok();
-        let size = file.metadata()?.len();
-        pixel_element(is_whole.then_some(&header), transfer_syntax_uid, offset, size)
+        (is_whole.then_some(header), offset, file.metadata()?.len())
     };
+    let pixels = header.map(|header| pixel_element(header, transfer_syntax_uid, offset, size));
     Ok(FileHeader { instance, pixels })
 }
 
-/// Inflates the data set of a deflated file (PS3.5 A.5).
-pub(super) fn inflate_dataset(path: &Path, dataset_offset: u64) -> io::Result<Vec<u8>> {
+/// Inflates `range` of the data set of a deflated file (PS3.5 A.5).
+pub(super) fn inflate_range(
+    path: &Path,
+    dataset_offset: u64,
+    range: Range<u64>,
+) -> io::Result<Vec<u8>> {
+    let mut dataset = inflated_from(path, dataset_offset)?;
+    io::copy(&mut dataset.by_ref().take(range.start), &mut io::sink())?;
+    let mut bytes = Vec::new();
+    dataset.take(range.end - range.start).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The element header at `offset` of a deflated data set, and the length of the data set when inflated.
+fn inflated_header(
+    path: &Path,
+    dataset_offset: u64,
+    offset: u64,
+) -> io::Result<(Option<[u8; ELEMENT_HEADER]>, u64)> {
+    let mut dataset = inflated_from(path, dataset_offset)?;
+    io::copy(&mut dataset.by_ref().take(offset), &mut io::sink())?;
+    let mut header = [0; ELEMENT_HEADER];
+    if dataset.read_exact(&mut header).is_err() {
+        return Ok((None, offset));
+    }
+    let rest = io::copy(&mut dataset.take(MAX_INFLATED), &mut io::sink())?;
+    Ok((Some(header), offset + ELEMENT_HEADER as u64 + rest))
+}
+
+fn inflated_from(path: &Path, dataset_offset: u64) -> io::Result<DeflateDecoder<File>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(dataset_offset))?;
-    let mut dataset = Vec::new();
-    DeflateDecoder::new(file).take(MAX_INFLATED).read_to_end(&mut dataset)?;
-    Ok(dataset)
+    Ok(DeflateDecoder::new(file))
 }
 
 /// Whether the whole data set is deflated.
@@ -72,14 +100,14 @@ fn is_deflated(transfer_syntax_uid: &str) -> bool {
     transfer_syntax_uid == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 }
 
-/// Parses the header of the pixel data element at `offset`; `None` when it breaks off.
+/// Parses the header of the pixel data element at `offset`.
 fn pixel_element(
-    header: Option<&[u8; 12]>,
+    header: [u8; ELEMENT_HEADER],
     transfer_syntax_uid: &str,
     offset: u64,
     size: u64,
-) -> Option<PixelElement> {
-    let &[g0, g1, e0, e1, l0, l1, l2, l3, m0, m1, m2, m3] = header?;
+) -> PixelElement {
+    let [g0, g1, e0, e1, l0, l1, l2, l3, m0, m1, m2, m3] = header;
     let is_big = transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN;
     let u16 = if is_big { u16::from_be_bytes } else { u16::from_le_bytes };
     let u32 = if is_big { u32::from_be_bytes } else { u32::from_le_bytes };
@@ -88,10 +116,10 @@ fn pixel_element(
     let (length, header_length) =
         if is_implicit { (u32([l0, l1, l2, l3]), 8) } else { (u32([m0, m1, m2, m3]), 12) };
     let offset = offset + header_length;
-    Some(PixelElement {
+    PixelElement {
         tag,
         offset,
         length: (length != UNDEFINED_LENGTH).then_some(length.into()),
         available: size.saturating_sub(offset),
-    })
+    }
 }

@@ -180,6 +180,9 @@ impl Instance<'_> {
         if encoding == Encoding::NativeBig && format.bits_allocated != 16 {
             return Err(self.pixels_error("big endian with other than 16 bits"));
         }
+        if encoding == Encoding::JpegLossy && format.bits_stored > 8 {
+            return Err(self.pixels_error("JPEG with loss of more than 8 bits"));
+        }
         let file = PixelFile {
             element,
             encoding,

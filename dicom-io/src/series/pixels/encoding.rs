@@ -71,9 +71,10 @@ impl Encoding {
     }
 }
 
-/// Whether pixel data in this transfer syntax can be decoded.
+/// Whether all pixel data in this transfer syntax can be decoded.
 ///
-/// What a storage SCP should accept: a syntax outside this set is refused when an association is negotiated.
+/// What a storage SCP should accept: a syntax outside this set is refused when an association is negotiated. JPEG
+/// Extended is outside: files with 8 bits in it are read, but those with 12, which scanners send, are not.
 pub fn can_decode(transfer_syntax_uid: &str) -> bool {
-    Encoding::of(transfer_syntax_uid).is_some()
+    transfer_syntax_uid != uids::JPEG_EXTENDED12_BIT && Encoding::of(transfer_syntax_uid).is_some()
 }

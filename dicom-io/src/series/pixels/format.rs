@@ -12,7 +12,7 @@ pub(in crate::series) struct PixelFormat {
     /// 8, 16 or 32.
     pub(in crate::series) bits_allocated: u32,
     /// From 1 to `bits_allocated`.
-    pub(super) bits_stored: u32,
+    pub(in crate::series) bits_stored: u32,
     /// From `bits_stored - 1` to `bits_allocated - 1`.
     pub(super) high_bit: u32,
     pub(in crate::series) is_signed: bool,

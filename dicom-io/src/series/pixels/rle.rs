@@ -5,6 +5,8 @@ use super::format::PixelFormat;
 
 /// Bytes of the header: the number of segments and fifteen offsets.
 const HEADER: usize = 64;
+/// Most bytes that one byte can stand for: two are a run of 128.
+const MAX_EXPANSION: usize = 64;
 
 /// Decodes a frame to little-endian samples in `out`.
 pub(super) fn decode(
@@ -25,6 +27,9 @@ pub(super) fn decode(
     }
     let starts = words.get(1..=planes).unwrap_or_default();
     let pixels = format.pixels();
+    if data.len().saturating_mul(MAX_EXPANSION) < pixels * planes {
+        return Err(damaged("a segment breaks off"));
+    }
     out.clear();
     out.resize(pixels * planes, 0);
     for (plane, &start) in starts.iter().enumerate() {

@@ -13,7 +13,7 @@ use super::encoding::Encoding;
 use super::format::PixelFormat;
 use super::rescale::Rescale;
 use crate::series::attributes::Attributes;
-use crate::series::file::{PixelElement, inflate_dataset};
+use crate::series::file::{PixelElement, inflate_range};
 
 /// Pixel data of a file, as its header describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,16 +73,23 @@ impl PixelSource {
 #[derive(Debug)]
 pub(super) enum Bytes {
     File(File),
-    /// A data set that was inflated.
-    Memory(Vec<u8>),
+    /// Pixel data that was inflated, and where it starts in its data set.
+    Memory {
+        start: u64,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Bytes {
     pub(super) fn open(path: &Path, source: &PixelSource) -> io::Result<Self> {
-        if source.file.encoding == Encoding::DeflatedDataset {
-            return Ok(Self::Memory(inflate_dataset(path, source.file.dataset_offset)?));
+        let file = &source.file;
+        if file.encoding != Encoding::DeflatedDataset {
+            return Ok(Self::File(File::open(path)?));
         }
-        Ok(Self::File(File::open(path)?))
+        let start = file.element.offset;
+        let end = source.native_range(file.frames - 1).end;
+        let bytes = inflate_range(path, file.dataset_offset, start..end)?;
+        Ok(Self::Memory { start, bytes })
     }
 
     /// Appends the bytes of `range` to `out`.
@@ -94,8 +101,9 @@ impl Bytes {
                 out.resize(start + length, 0);
                 file.read_exact_at(out.get_mut(start..).unwrap_or_default(), range.start)
             }
-            Self::Memory(bytes) => {
-                let part = bytes.get(range.start as usize..range.end as usize);
+            Self::Memory { start, bytes } => {
+                let range = (range.start - start) as usize..(range.end - start) as usize;
+                let part = bytes.get(range);
                 out.extend_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }

@@ -8,6 +8,7 @@ use dicom::core::{DataElement, VR};
 use dicom::dictionary_std::{tags, uids};
 use dicom::object::{InMemDicomObject, open_file};
 use dicom_io::series::{DecodeFrameError, ReadSeriesError, read_stacks};
+use proptest::prelude::*;
 
 use super::fixture::{
     AXIAL, COLUMNS, EnhancedFrame, Files, ROWS, axial, enhanced_mr, fragments, number,
@@ -190,11 +191,11 @@ fn native_syntaxes_agree() {
 }
 
 #[test]
-fn four_compressions_of_one_series_agree() {
-    let reference = values(&fixtures("mr-four-syntaxes/rle"));
+fn five_compressions_of_one_series_agree() {
+    let reference = values(&fixtures("mr-five-syntaxes/rle"));
 
-    for syntax in ["jpegls", "jpeg-lossless", "j2k"] {
-        assert!(values(&fixtures(&format!("mr-four-syntaxes/{syntax}"))) == reference, "{syntax}");
+    for syntax in ["jpegls", "jpeg-lossless", "j2k", "htj2k"] {
+        assert!(values(&fixtures(&format!("mr-five-syntaxes/{syntax}"))) == reference, "{syntax}");
     }
     let sum = sum(&reference);
     // pydicom 3.0.2 with pylibjpeg, sum of both pixel arrays.
@@ -384,8 +385,9 @@ fn a_damaged_codestream_is_an_error_that_names_its_instance() {
         ("jpegls", uids::JPEGLS_LOSSLESS),
         ("jpeg-lossless", uids::JPEG_LOSSLESS_SV1),
         ("j2k", uids::JPEG2000_LOSSLESS),
+        ("htj2k", uids::HTJ2K_LOSSLESS),
     ] {
-        let paths = fixtures(&format!("mr-four-syntaxes/{name}"));
+        let paths = fixtures(&format!("mr-five-syntaxes/{name}"));
         let file = open_file(&paths[1]).unwrap();
         let whole = file.element(tags::PIXEL_DATA).unwrap().fragments().unwrap().concat();
         let mut header_only = whole.clone();
@@ -425,7 +427,7 @@ fn a_codestream_of_another_size_is_an_error() {
         ("j2k", uids::JPEG2000_LOSSLESS),
     ] {
         let mut files = Files::new();
-        for path in fixtures(&format!("mr-four-syntaxes/{name}")) {
+        for path in fixtures(&format!("mr-five-syntaxes/{name}")) {
             let mut dataset = InMemDicomObject::clone(&open_file(path).unwrap());
             number(&mut dataset, tags::ROWS, 300);
             files.add_in(dataset, syntax);
@@ -435,6 +437,91 @@ fn a_codestream_of_another_size_is_an_error() {
 
         assert!(matches!(loaded, Err(ReadSeriesError::Decode { .. })), "{name}");
     }
+}
+
+/// A JPEG file of 7x5 pixels written by Pillow 13 with quality 95.
+const JPEG_BASELINE: &str = "\
+    ffd8ffe000104a46494600010100000100010000ffdb0043000201010101010201010102020202020403020202\
+    020504040304060506060605060606070908060709070606080b08090a0a0a0a0a06080b0c0b0a0c090a0a0aff\
+    c0000b080005000701011100ffc4001f0000010501010101010100000000000000000102030405060708090a0b\
+    ffc400b5100002010303020403050504040000017d01020300041105122131410613516107227114328191a108\
+    2342b1c11552d1f02433627282090a161718191a25262728292a3435363738393a434445464748494a53545556\
+    5758595a636465666768696a737475767778797a838485868788898a92939495969798999aa2a3a4a5a6a7a8a9\
+    aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7\
+    f8f9faffda0008010100003f00fcf7fd95fc3d65f628f8ff009647b7b57fffd9";
+
+#[test]
+fn reads_jpeg_baseline() {
+    let jpeg: Vec<u8> = JPEG_BASELINE
+        .as_bytes()
+        .chunks(2)
+        .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap())
+        .collect();
+    let mut files = Files::new();
+    for mut dataset in axial(&HEIGHTS) {
+        number(&mut dataset, tags::BITS_ALLOCATED, 8);
+        number(&mut dataset, tags::BITS_STORED, 8);
+        number(&mut dataset, tags::HIGH_BIT, 7);
+        number(&mut dataset, tags::PIXEL_REPRESENTATION, 0);
+        let padded = [jpeg.clone(), vec![0]].concat();
+        fragments(&mut dataset, vec![], vec![padded]);
+        files.add_in(dataset, uids::JPEG_BASELINE8_BIT);
+    }
+
+    let values = values(&files.paths);
+
+    assert!(files.read().stacks[0].lossy_image_compression);
+    for (i, &value) in values.iter().enumerate() {
+        let (row, column) = (i / 7 % 5, i % 7);
+        // What was encoded; the loss is two at most.
+        let original = (20 + 10 * column + 3 * row) as f32;
+        assert!((value - original).abs() <= 2.0, "[{row}, {column}]: {value}, {original}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(damaged_files()))]
+
+    #[test]
+    fn a_damaged_file_is_an_error_or_a_volume(
+        syntax in prop::sample::select(vec!["rle", "jpegls", "jpeg-lossless", "j2k", "htj2k"]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        near_the_pixels in any::<bool>(),
+    ) {
+        let paths = fixtures(&format!("mr-five-syntaxes/{syntax}"));
+        let folder = tempfile::tempdir().unwrap();
+        let mut bytes = std::fs::read(&paths[1]).unwrap();
+        let pixels = bytes.windows(4).position(|tag| tag == [0xE0, 0x7F, 0x10, 0x00]).unwrap();
+        let first = if near_the_pixels { pixels } else { 0 };
+        let last = if near_the_pixels { (pixels + 400).min(bytes.len()) } else { bytes.len() };
+        for (index, byte) in damage {
+            bytes[first + index.index(last - first)] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(first + cut.index(bytes.len() - first));
+        }
+        let damaged = folder.path().join("damaged.dcm");
+        std::fs::write(&damaged, bytes).unwrap();
+
+        let report = read_stacks(&[paths[0].clone(), damaged]);
+
+        for stack in &report.stacks {
+            if let Ok(volume) = stack.load() {
+                prop_assert_eq!(volume.values().len(), stack.geometry.voxels());
+            }
+        }
+        let files: usize = report.stacks.iter().map(|stack| stack.slices.len()).sum::<usize>()
+            + report.refusals.iter().map(|refusal| refusal.instances.len()).sum::<usize>()
+            + report.duplicates.len();
+        prop_assert_eq!(files, 2);
+    }
+}
+
+/// Cases of the damage test; a longer campaign sets `PROSECTOR_FUZZ_CASES`.
+fn damaged_files() -> u32 {
+    let cases = std::env::var("PROSECTOR_FUZZ_CASES").ok();
+    cases.and_then(|cases| cases.parse().ok()).unwrap_or(200)
 }
 
 #[test]
@@ -453,5 +540,6 @@ fn a_syntax_without_a_decoder_is_refused() {
     assert!(report.stacks.is_empty());
     assert!(matches!(report.refusals[0].reason, ReadSeriesError::TransferSyntax { .. }));
     assert!(!dicom_io::series::can_decode(uids::MPEG2MPML));
+    assert!(!dicom_io::series::can_decode(uids::JPEG_EXTENDED12_BIT));
     assert!(dicom_io::series::can_decode(uids::HTJ2K_LOSSLESS));
 }

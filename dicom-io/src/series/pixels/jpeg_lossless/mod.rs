@@ -34,6 +34,10 @@ pub(super) fn decode(
             found: format!("{}x{}x1", image.columns, image.rows),
         });
     }
+    // Every sample has a bit at least.
+    if image.entropy_coded.len().saturating_mul(8) < format.pixels() {
+        return Err(damaged("the image breaks off"));
+    }
     out.clear();
     out.resize(format.pixels() * 2, 0);
     match image.predictor {
