@@ -3,6 +3,7 @@
 mod generated;
 #[cfg(test)]
 mod golden;
+mod import;
 mod net;
 mod ops;
 mod pack;
@@ -14,6 +15,10 @@ mod sliding_window;
 mod text;
 
 pub use generated::{generated_input, generated_tensor, generated_values};
+pub use import::{
+    ImportError, ImportOptions, ImportReport, InferSizesError, ReadCheckpointError, TextSource,
+    import,
+};
 pub use net::{
     Convolution, GeneratedTensors, InferError, LoadNetworkError, MaskStrip, Network, StageTiming,
     TensorSource, WindowFeatures,

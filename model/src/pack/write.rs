@@ -98,6 +98,26 @@ impl PackWriter {
         })
     }
 
+    /// Adds a safetensors file of F32 tensors that are read one at a time; `read` gives the values of a name.
+    pub(crate) fn add_f32_tensors(
+        &mut self,
+        file: &str,
+        tensors: &[(String, Vec<usize>)],
+        read: impl Fn(&str) -> Vec<f32>,
+    ) -> Result<(), WritePackError> {
+        let specs: Vec<TensorSpec> = tensors
+            .iter()
+            .map(|(name, shape)| TensorSpec { name, dtype: "F32", width: 4, shape })
+            .collect();
+        self.add(file, |out| {
+            out.write_all(&safetensors_header(&BTreeMap::new(), &specs))?;
+            for (name, _) in tensors {
+                write_f32(out, &read(name))?;
+            }
+            Ok(())
+        })
+    }
+
     /// Adds the table of prompts.
     ///
     /// # Errors

@@ -10,9 +10,13 @@ mod mpnet;
 mod tests;
 mod tokenizer;
 
+use std::path::Path;
+
 use candle_core::{DType, Device, Tensor};
 
-use crate::pack::{Pack, PromptModality, TextEncoderSizes, TextKind, Weights, WeightsError};
+use crate::pack::{
+    Bytes, Manifest, Pack, PromptModality, TextEncoderSizes, TextKind, Weights, WeightsError,
+};
 use bert::Bert;
 use layers::{Linear, Tensors};
 use mpnet::MpNet;
@@ -22,6 +26,9 @@ pub(crate) use tokenizer::PromptTokenizer;
 /// Why a pack's text encoder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadTextEncoderError {
+    /// The weights cannot be read.
+    #[error("cannot read the weights")]
+    Read(#[source] std::io::Error),
     /// A tensor is missing or misshapen.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -90,6 +97,23 @@ impl TextEncoder {
         )?;
         let words = text.modalities.clone();
         Self::assemble(text.kind, sizes, &files.weights, tokenizer, words, width).map(Some)
+    }
+
+    /// The text encoder of a pack that is being written: weights at `weights`, and the bytes of its tokenizer.
+    pub(crate) fn from_files(
+        manifest: &Manifest,
+        weights: &Path,
+        tokenizer_file: &str,
+        tokenizer: &[u8],
+    ) -> Result<Self, LoadTextEncoderError> {
+        let text = &manifest.text;
+        let sizes = text.encoder.as_ref().ok_or(LoadTextEncoderError::MissingSize("layers"))?;
+        let weights = Bytes::map(weights).map_err(LoadTextEncoderError::Read)?;
+        let tokenizer =
+            PromptTokenizer::new(tokenizer_file, tokenizer, sizes.vocabulary, sizes.max_tokens)?;
+        let width = manifest.architecture.query_width;
+        let words = text.modalities.clone();
+        Self::assemble(text.kind, sizes, &Weights::new(weights)?, tokenizer, words, width)
     }
 
     fn assemble(
