@@ -10,7 +10,9 @@ mod job;
 mod migrate;
 mod model;
 mod output;
+mod progress;
 mod protocol;
+mod segment;
 mod serve;
 mod table;
 mod why;
@@ -46,6 +48,8 @@ enum Command {
     /// Check the rules of routing, or try them on files
     #[command(subcommand)]
     Protocol(protocol::Command),
+    /// Segment files without a service: a folder per series with seg.dcm, summary.json and preview.png
+    Segment(segment::Command),
     /// Jobs, and what a person may do with them
     #[command(subcommand)]
     Job(job::Command),
@@ -95,6 +99,7 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Config(command) => config::run(*command, &load(cli, command.packs())?),
         Command::Model(command) => model::run(command, &load(cli, Packs::NotNeeded)?),
         Command::Protocol(command) => protocol::run(command, &load(cli, command.packs())?),
+        Command::Segment(command) => segment::run(command, &load(cli, Packs::NotNeeded)?),
         Command::Job(command) => block_on(job::run(command, &load(cli, Packs::NotNeeded)?.config)),
         Command::Audit(command) => {
             block_on(audit::run(command, &load(cli, Packs::NotNeeded)?.config))

@@ -1,6 +1,7 @@
 //! The checked sections of a configuration, one structure per component.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ pub(crate) struct Model {
     /// Folder of packs.
     pub(crate) packs: PathBuf,
     /// Threads that compute, at least one; none named: one per core.
-    pub(crate) threads: Option<usize>,
+    pub(crate) threads: Option<NonZeroUsize>,
 }
 
 /// What is logged.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
-use crate::protocol::Orientation;
+use prosector_model::OrientationCode;
 use prosector_storage::Priority;
 
 fn site(text: &str) -> SiteFile {
@@ -90,7 +90,7 @@ fn reads_the_example_of_the_contract() {
     assert_eq!(pacs.calling_ae_title.as_str(), "PROSECTOR");
     let protocol = config.protocol("ct-abdomen").unwrap();
     assert_eq!(protocol.priority, Priority::Routine);
-    assert_eq!(protocol.orientation, Orientation::Ras);
+    assert_eq!(protocol.orientation, OrientationCode::Ras);
     assert_eq!(protocol.targets.len(), 4);
     assert_eq!(protocol.destinations, ["pacs"]);
 }

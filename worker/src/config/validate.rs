@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -134,8 +135,8 @@ fn spool(raw: &RawSpool, path: &FieldPath, problems: &mut Problems) -> Option<Sp
 }
 
 fn model(raw: &RawModel) -> Model {
-    let threads = raw.threads.filter(|&threads| threads > 0);
-    Model { packs: PathBuf::from(&raw.packs), threads: threads.map(|threads| threads as usize) }
+    let threads = raw.threads.and_then(|threads| NonZeroUsize::new(threads as usize));
+    Model { packs: PathBuf::from(&raw.packs), threads }
 }
 
 fn log(raw: &RawLog, path: &FieldPath, problems: &mut Problems) -> Option<Log> {

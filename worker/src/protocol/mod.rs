@@ -16,35 +16,9 @@ pub(crate) use target::{Target, resolve};
 /// Name of the pack that is built in.
 pub(crate) const PHANTOM_PACK: &str = "phantom";
 
-/// Voxel order that a volume is brought into before the network sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Orientation {
-    /// Axes grow to Right, Anterior, Superior: what SAT was trained on, sagittal spines apart.
-    Ras,
-    /// Axes grow to Anterior, Superior, Right: sagittal scans of the spine.
-    Asr,
-}
-
-impl Orientation {
-    pub(crate) const ALL: [(&'static str, Self); 2] = [("RAS", Self::Ras), ("ASR", Self::Asr)];
-
-    /// The code as it is written.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Ras => "RAS",
-            Self::Asr => "ASR",
-        }
-    }
-}
-
-impl From<Orientation> for OrientationCode {
-    fn from(orientation: Orientation) -> Self {
-        match orientation {
-            Orientation::Ras => Self::Ras,
-            Orientation::Asr => Self::Asr,
-        }
-    }
-}
+/// Voxel orders that a protocol may ask for.
+const ORIENTATIONS: [(&str, OrientationCode); 2] =
+    [("RAS", OrientationCode::Ras), ("ASR", OrientationCode::Asr)];
 
 /// Forms of the result that this version writes.
 const WRITTEN_FORMS: [ResultForm; 1] = [ResultForm::Seg];
@@ -63,7 +37,7 @@ pub(crate) struct Protocol {
     /// How urgent its jobs are.
     pub(crate) priority: Priority,
     /// Voxel order for the network.
-    pub(crate) orientation: Orientation,
+    pub(crate) orientation: OrientationCode,
     /// Forms of the result.
     pub(crate) forms: Vec<ResultForm>,
     /// Names of destinations.
@@ -146,7 +120,7 @@ impl Protocol {
         let orientation = choose(
             raw.orientation.as_deref(),
             "RAS",
-            &Orientation::ALL,
+            &ORIENTATIONS,
             &path.key("orientation"),
             problems,
         );

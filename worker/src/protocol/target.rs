@@ -119,6 +119,13 @@ pub(crate) enum ResolveError {
     },
 }
 
+impl ResolveError {
+    /// Whether nothing but a coded concept is missing: the text could still be a prompt.
+    pub(crate) fn is_about_text(&self) -> bool {
+        matches!(self, Self::UnknownClass { .. })
+    }
+}
+
 /// The targets that `text` names: a prompt or synonym, a SNOMED CT code (`10200004` or `SCT:10200004`), or a set
 /// (`@ct_abdomen`, `@ct_abdomen+lesions`).
 ///

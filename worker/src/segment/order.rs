@@ -6,10 +6,11 @@ use dicom_io::Attribute;
 use dicom_io::coded_concept::CodedConcept;
 use dicom_io::series::Stack;
 use dicom_types::Modality;
+use prosector_model::OrientationCode;
 use prosector_storage::{JobId, JobInputs, Sha256Digest};
 use serde_json::{Value, json};
 
-use crate::protocol::{Orientation, Protocol, Target};
+use crate::protocol::{Protocol, Target};
 use crate::vocabulary::Sex;
 
 /// Everything that changes a result, beside the series and the model pack.
@@ -20,7 +21,7 @@ pub(crate) struct Order {
     /// What to look for, each prompt once.
     pub(crate) targets: Vec<Target>,
     /// Voxel order for the network.
-    pub(crate) orientation: Orientation,
+    pub(crate) orientation: OrientationCode,
     /// What to tell the network that the scan is, in place of what the header says.
     pub(crate) modality: Option<Modality>,
 }
@@ -34,6 +35,17 @@ impl Order {
             protocol_name: protocol.name.clone(),
             targets: targets.cloned().collect(),
             orientation: protocol.orientation,
+            modality: None,
+        }
+    }
+
+    /// `targets` named by hand, with the same care for the patient's sex.
+    pub(crate) fn ad_hoc(name: &str, targets: &[Target], stack: &Stack) -> Self {
+        let sex = patient_sex(stack);
+        Self {
+            protocol_name: name.to_owned(),
+            targets: targets.iter().filter(|target| target.is_for(sex)).cloned().collect(),
+            orientation: OrientationCode::Ras,
             modality: None,
         }
     }
@@ -101,7 +113,7 @@ mod tests {
         Order {
             protocol_name: "ct".to_owned(),
             targets: resolve("@ct_abdomen").unwrap(),
-            orientation: Orientation::Ras,
+            orientation: OrientationCode::Ras,
             modality: None,
         }
     }
@@ -113,7 +125,7 @@ mod tests {
         others[1].targets.pop();
         others[2].targets.swap(0, 1);
         others[3].targets[0].rgb[0] ^= 1;
-        others[4].orientation = Orientation::Asr;
+        others[4].orientation = OrientationCode::Asr;
         others[5].modality = Some(Modality::Mr);
 
         assert_eq!(order().digest(), order().digest());
@@ -127,7 +139,7 @@ mod tests {
         let order = Order {
             protocol_name: "ct".to_owned(),
             targets: resolve("left kidney").unwrap(),
-            orientation: Orientation::Ras,
+            orientation: OrientationCode::Ras,
             modality: None,
         };
 

@@ -22,7 +22,7 @@ pub(crate) struct ResultFiles<'a> {
 ///
 /// # Errors
 /// What the system says when the folder or a file cannot be written.
-pub(crate) fn write(
+pub(crate) fn write_result(
     output: &Path,
     series: &SeriesInstanceUid,
     files: &ResultFiles<'_>,
@@ -81,9 +81,9 @@ mod tests {
         let series: SeriesInstanceUid = "1.2.3".parse().unwrap();
         let full = ResultFiles { segmentation: Some(b"seg"), summary: b"{}", preview: b"png" };
 
-        let folder = write(output.path(), &series, &full).unwrap();
+        let folder = write_result(output.path(), &series, &full).unwrap();
         assert_eq!(std::fs::read(folder.join("seg.dcm")).unwrap(), b"seg");
-        write(output.path(), &series, &ResultFiles { segmentation: None, ..full }).unwrap();
+        write_result(output.path(), &series, &ResultFiles { segmentation: None, ..full }).unwrap();
 
         let mut names: Vec<_> = std::fs::read_dir(folder)
             .unwrap()

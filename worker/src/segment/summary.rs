@@ -1,21 +1,14 @@
 //! `summary.json`: what a person or a script wants to know of a result without reading DICOM.
 
+use std::time::Duration;
+
 use dicom_io::coded_concept::CodedConcept;
 use dicom_io::series::Stack;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::encode::{Encoded, JobIdentity, NOTICE, PackIdentity};
+use super::encode::{JobIdentity, NOTICE, PackIdentity};
 use super::order::Order;
-
-/// Milliseconds of one stage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct StageTime {
-    /// Its name.
-    pub(crate) stage: String,
-    /// How long it took.
-    pub(crate) duration_ms: f64,
-}
+use super::pipeline::Segmented;
 
 /// The summary of one job. No patient attribute is in it, and no free text of the header.
 pub(crate) fn summary(
@@ -23,14 +16,13 @@ pub(crate) fn summary(
     order: &Order,
     job: &JobIdentity,
     pack: &PackIdentity,
-    encoded: &Encoded,
-    stages: &[StageTime],
+    result: &Segmented,
     left_out: &[String],
 ) -> Value {
     let targets: Vec<Value> = order
         .targets
         .iter()
-        .zip(&encoded.measurements)
+        .zip(&result.encoded.measurements)
         .map(|(target, measured)| {
             json!({
                 "prompt": target.prompt,
@@ -45,7 +37,7 @@ pub(crate) fn summary(
             })
         })
         .collect();
-    let segmentation = encoded.object.as_ref().map(|object| {
+    let segmentation = result.encoded.object.as_ref().map(|object| {
         json!({
             "file": "seg.dcm",
             "series_instance_uid": object.series_instance_uid.as_str(),
@@ -54,11 +46,13 @@ pub(crate) fn summary(
             "sha256": object.sha256.to_string(),
         })
     });
-    let times: Map<String, Value> = stages
+    let milliseconds = |duration: Duration| rounded(duration.as_secs_f64() * 1000.0);
+    let times: Map<String, Value> = result
+        .stages
         .iter()
-        .map(|time| (time.stage.clone(), json!(rounded(time.duration_ms))))
+        .map(|(stage, duration)| ((*stage).to_owned(), json!(milliseconds(*duration))))
         .collect();
-    let total_ms: f64 = stages.iter().map(|time| time.duration_ms).sum();
+    let total: Duration = result.stages.iter().map(|(_, duration)| *duration).sum();
     json!({
         "notice": NOTICE,
         "version": env!("CARGO_PKG_VERSION"),
@@ -78,7 +72,7 @@ pub(crate) fn summary(
         "targets": targets,
         "segmentation": segmentation,
         "duration_ms": times,
-        "total_duration_ms": rounded(total_ms),
+        "total_duration_ms": milliseconds(total),
     })
 }
 

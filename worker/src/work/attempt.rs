@@ -162,7 +162,7 @@ impl Attempt<'_> {
             pack: Arc::clone(pack),
             volume,
             modality: order.modality_of(stack),
-            orientation: order.orientation.into(),
+            orientation: order.orientation,
             prompts: order.targets.iter().map(|target| target.prompt.clone()).collect(),
             control,
         };

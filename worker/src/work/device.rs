@@ -50,11 +50,8 @@ impl Device {
     ///
     /// # Errors
     /// When the system makes no thread.
-    pub(crate) fn start(threads: Option<usize>) -> Result<Self> {
-        let options = SegmenterOptions {
-            threads: threads.and_then(NonZeroUsize::new),
-            ..SegmenterOptions::default()
-        };
+    pub(crate) fn start(threads: Option<NonZeroUsize>) -> Result<Self> {
+        let options = SegmenterOptions { threads, ..SegmenterOptions::default() };
         let (tasks, inbox) = mpsc::channel(1);
         thread::Builder::new()
             .name("device".to_owned())
