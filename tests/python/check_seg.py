@@ -141,6 +141,15 @@ def check_header(seg, source):
     require(seg.file_meta.MediaStorageSOPInstanceUID == seg.SOPInstanceUID, "meta group names another instance")
 
 
+def is_labelmap(seg):
+    return seg.SegmentationType == "LABELMAP"
+
+
+def described(seg):
+    """Items of the segments, the background of a label map left out."""
+    return [item for item in seg.SegmentSequence if item.SegmentNumber != 0 or not is_labelmap(seg)]
+
+
 def source_of_frame(frame):
     require(len(frame.DerivationImageSequence) == 1, "more than one derivation")
     images = frame.DerivationImageSequence[0].SourceImageSequence
@@ -150,7 +159,7 @@ def source_of_frame(frame):
 
 
 def check_frames(seg, planes):
-    """Every frame on its source image. Returns per frame (segment number, source image)."""
+    """Every frame on its source image. Returns per frame (segment number or None in a label map, source image)."""
     frames = []
     referenced = {
         instance.ReferencedSOPInstanceUID
@@ -167,8 +176,10 @@ def check_frames(seg, planes):
         require(turned <= ORIENTATION_TOLERANCE, f"frame {index + 1} is turned against its source image")
         require(np.allclose(ours.spacing, theirs.spacing, rtol=0, atol=1e-6), f"frame {index + 1}: spacing differs")
         require((ours.rows, ours.columns) == (theirs.rows, theirs.columns), f"frame {index + 1}: size differs")
-        shared = seg.SharedFunctionalGroupsSequence[0]
-        number = functional_group(frame, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
+        number = None
+        if not is_labelmap(seg):
+            shared = seg.SharedFunctionalGroupsSequence[0]
+            number = functional_group(frame, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
         frames.append((number, key))
     require(len(set(frames)) == len(frames), "two frames show the same segment on the same image")
     return frames
@@ -179,8 +190,13 @@ def check_dimension_index(seg, frames, planes):
     normal = np.cross(*np.split(plane_of_frame(seg, 0).orientation, 2))
     occurring = sorted({key for _, key in frames}, key=lambda key: planes[key].position @ normal)
     place = {key: index + 1 for index, key in enumerate(occurring)}
-    values = [tuple(f.FrameContentSequence[0].DimensionIndexValues) for f in seg.PerFrameFunctionalGroupsSequence]
-    require(values == [(number, place[key]) for number, key in frames], "dimension index values are wrong")
+    if not is_labelmap(seg):
+        values = [tuple(f.FrameContentSequence[0].DimensionIndexValues) for f in seg.PerFrameFunctionalGroupsSequence]
+        require(values == [(number, place[key]) for number, key in frames], "dimension index values are wrong")
+    else:
+        # One value alone is read as a number, not a list.
+        values = [(f.FrameContentSequence[0].DimensionIndexValues,) for f in seg.PerFrameFunctionalGroupsSequence]
+        require(values == [(place[key],) for _, key in frames], "dimension index values are wrong")
     require(values == sorted(values), "frames are not in the order of their dimension index")
 
 
@@ -192,39 +208,60 @@ def pixels_by_frame(seg):
     return pixels
 
 
+def split_labels(seg, frames, pixels):
+    """A label map as one frame for each segment and image, as a binary segmentation has them."""
+    numbers_described = {item.SegmentNumber for item in described(seg)}
+    found = set(np.unique(pixels)) - {0}
+    require(found == numbers_described, f"values {sorted(found)} for segments {sorted(numbers_described)}")
+    pairs = [
+        ((number, key), (image == number).astype(np.uint8))
+        for number in sorted(found)
+        for (_, key), image in zip(frames, pixels)
+        if (image == number).any()
+    ]
+    return [frame for frame, _ in pairs], np.stack([image for _, image in pairs])
+
+
 def check_highdicom(path, frames, pixels, planes):
     """highdicom sees the voxels that pydicom sees, by source image and as a volume."""
     seg = hd.seg.segread(path)
-    segment_numbers = [item.SegmentNumber for item in seg.SegmentSequence]
+    segment_numbers = [item.SegmentNumber for item in described(seg)]
     require(segment_numbers == list(range(1, len(segment_numbers) + 1)), "segment numbers have gaps")
     keys = sorted({key for _, key in frames}, key=str)
     by_frame = dict(zip(frames, pixels))
     empty = np.zeros_like(pixels[0])
-    options = dict(ignore_spatial_locations=False, assert_missing_frames_are_empty=True)
+    # highdicom 0.28.2 separates label values in eight bits, so a label map is read as it is.
+    options = dict(
+        ignore_spatial_locations=False,
+        assert_missing_frames_are_empty=True,
+        combine_segments=is_labelmap(seg),
+    )
+
+    def of_segment(seen, number):
+        """Pixels of one segment out of an array of highdicom's."""
+        return seen == number if is_labelmap(seg) else seen[..., segment_numbers.index(number)]
+
+    if keys[0][1] is None:
+        seen = seg.get_pixels_by_source_instance([key[0] for key in keys], **options)
+    else:
+        seen = seg.get_pixels_by_source_frame(keys[0][0], [key[1] for key in keys], **options)
     for number in segment_numbers:
-        if keys[0][1] is None:
-            seen = seg.get_pixels_by_source_instance(
-                [key[0] for key in keys], segment_numbers=[number], **options
-            )[..., 0]
-        else:
-            seen = seg.get_pixels_by_source_frame(
-                keys[0][0], [key[1] for key in keys], segment_numbers=[number], **options
-            )[..., 0]
-        for key, image in zip(keys, seen):
+        for key, image in zip(keys, of_segment(seen, number)):
             expected = by_frame.get((number, key), empty)
             require(np.array_equal(image, expected), f"highdicom reads segment {number} otherwise than pydicom")
     geometry = seg.get_volume_geometry()
     if geometry is None:
         return False
-    volume = seg.get_volume()
-    array = volume.array if volume.array.ndim == 4 else volume.array[..., np.newaxis]
+    volume = seg.get_volume(combine_segments=is_labelmap(seg))
+    array = volume.array
     places = {key: planes[key].position for key in keys}
     for k in range(array.shape[0]):
         position = volume.map_indices_to_reference(np.array([[k, 0, 0]]))[0]
         on_it = [key for key in keys if np.linalg.norm(places[key] - position) < 0.05]
-        for index, number in enumerate(segment_numbers):
+        for number in segment_numbers:
             expected = by_frame.get((number, on_it[0]), empty) if on_it else empty
-            require(np.array_equal(array[k, ..., index], expected), f"highdicom's volume differs in segment {number}")
+            found = of_segment(array[k], number)
+            require(np.array_equal(found, expected), f"highdicom's volume differs in segment {number}")
     return True
 
 
@@ -251,7 +288,7 @@ def sorted_points(points):
     return rounded[np.lexsort(rounded.T[::-1])]
 
 
-def check_dcmqi(path, points):
+def check_dcmqi(path, points, one_file):
     """dcmqi puts the voxels of every segment where pydicom's frames have them."""
     import SimpleITK
 
@@ -261,8 +298,10 @@ def check_dcmqi(path, points):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         require(done.returncode == 0, f"dcmqi cannot read it: {done.stdout[-600:]}{done.stderr[-600:]}")
         for number, expected in points.items():
-            image = SimpleITK.ReadImage(str(Path(folder) / f"segment-{number}.nrrd"))
-            voxels = np.argwhere(SimpleITK.GetArrayViewFromImage(image) > 0)[:, ::-1]
+            image = SimpleITK.ReadImage(str(Path(folder) / f"segment-{1 if one_file else number}.nrrd"))
+            values = SimpleITK.GetArrayViewFromImage(image)
+            # A label map comes out as one image of label values.
+            voxels = np.argwhere(values == number if one_file else values > 0)[:, ::-1]
             matrix = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
             seen = voxels @ matrix.T + np.array(image.GetOrigin())
             require(len(seen) == len(expected), f"dcmqi sees {len(seen)} voxels in segment {number}, not {len(expected)}")
@@ -277,7 +316,7 @@ def code(item):
 def describe(seg, frames, pixels, planes):
     """What a person wants to know of each segment, and the places of its voxels."""
     result, points = [], {}
-    for item in seg.SegmentSequence:
+    for item in described(seg):
         own = [
             planes[key].points(*np.nonzero(image))
             for (number, key), image in zip(frames, pixels)
@@ -313,13 +352,15 @@ def main():
     frames = check_frames(seg, planes)
     check_dimension_index(seg, frames, planes)
     pixels = pixels_by_frame(seg)
+    if is_labelmap(seg):
+        frames, pixels = split_labels(seg, frames, pixels)
     require(all(image.any() for image in pixels), "a frame has no voxel")
     is_volume = check_highdicom(arguments.seg, frames, pixels, planes)
     if arguments.expected:
         check_expected(arguments.expected, frames, pixels)
     segments, points = describe(seg, frames, pixels, planes)
     if arguments.dcmqi:
-        check_dcmqi(arguments.seg, points)
+        check_dcmqi(arguments.seg, points, is_labelmap(seg))
     print(json.dumps({"segments": segments, "frames": len(frames), "highdicom_volume": is_volume}))
 
 

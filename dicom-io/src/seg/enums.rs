@@ -20,6 +20,14 @@ impl SegmentationType {
         }
     }
 
+    /// Word that tells the UIDs of objects of this kind from those of others of the same job.
+    pub(crate) fn uid_word(self) -> &'static str {
+        match self {
+            Self::Binary => "seg",
+            Self::Labelmap => "labelmap",
+        }
+    }
+
     /// The SOP class that carries it (PS3.4 B.5).
     ///
     /// # Panics

@@ -10,11 +10,11 @@ use super::writer::ElementWriter;
 use crate::coded_concept::CodedConcept;
 use crate::series::{SourceFrame, Stack};
 
-/// One frame: a segment on a slice.
+/// One frame: a segment on a slice, or all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Frame {
-    /// Index into the segments that are written.
-    pub(crate) segment: usize,
+    /// Index into the segments that are written; nothing in a label map, where a frame shows them all.
+    pub(crate) segment: Option<usize>,
     /// Slice of the stack.
     pub(crate) slice: usize,
 }
@@ -30,13 +30,13 @@ pub(crate) struct FramePlan {
 
 impl FramePlan {
     /// Plans a frame for every slice in which a mask has voxels.
-    pub(crate) fn new(masks: &[&Mask], slices: usize) -> Self {
+    pub(crate) fn binary(masks: &[&Mask], slices: usize) -> Self {
         let mut frames = Vec::new();
         let mut occurs = vec![false; slices];
         for (segment, mask) in masks.iter().enumerate() {
             let range: Range<usize> = mask.extent().start[0]..mask.extent().end[0];
             for slice in range.filter(|&slice| mask.count_in_slice(slice) > 0) {
-                frames.push(Frame { segment, slice });
+                frames.push(Frame { segment: Some(segment), slice });
                 occurs[slice] = true;
             }
         }
@@ -49,6 +49,16 @@ impl FramePlan {
             })
             .collect();
         Self { frames, position_index }
+    }
+
+    /// Plans a frame for every slice from the first to the last that holds a voxel of any mask: a label map is read as
+    /// a volume, so none is missing between.
+    pub(crate) fn labelmap(masks: &[&Mask], slices: usize) -> Self {
+        let first = masks.iter().map(|mask| mask.extent().start[0]).min().unwrap_or(0);
+        let end = masks.iter().map(|mask| mask.extent().end[0]).max().unwrap_or(0);
+        let frames = (first..end).map(|slice| Frame { segment: None, slice }).collect();
+        let place = |slice| if (first..end).contains(&slice) { slice - first + 1 } else { 0 };
+        Self { frames, position_index: (0..slices).map(|slice| place(slice) as u32).collect() }
     }
 }
 
@@ -108,7 +118,7 @@ fn write_frame(
     writer: &mut ElementWriter,
 ) {
     let source = &stack.slices[frame.slice];
-    let segment_number = frame.segment as u16 + 1;
+    let segment_number = frame.segment.map(|segment| segment as u16 + 1);
     writer.sequence(tags::DERIVATION_IMAGE_SEQUENCE, |w| {
         w.item(|w| {
             w.sequence(tags::SOURCE_IMAGE_SEQUENCE, |w| {
@@ -119,8 +129,11 @@ fn write_frame(
     });
     writer.sequence(tags::FRAME_CONTENT_SEQUENCE, |w| {
         w.item(|w| {
-            let indices = [u32::from(segment_number), plan.position_index[frame.slice]];
-            w.ul(tags::DIMENSION_INDEX_VALUES, &indices);
+            let place = plan.position_index[frame.slice];
+            match segment_number {
+                Some(number) => w.ul(tags::DIMENSION_INDEX_VALUES, &[u32::from(number), place]),
+                None => w.ul(tags::DIMENSION_INDEX_VALUES, &[place]),
+            }
         });
     });
     writer.sequence(tags::PLANE_POSITION_SEQUENCE, |w| {
@@ -130,9 +143,11 @@ fn write_frame(
             w.texts(tags::IMAGE_POSITION_PATIENT, *b"DS", &position);
         });
     });
-    writer.sequence(tags::SEGMENT_IDENTIFICATION_SEQUENCE, |w| {
-        w.item(|w| w.us(tags::REFERENCED_SEGMENT_NUMBER, &[segment_number]));
-    });
+    if let Some(number) = segment_number {
+        writer.sequence(tags::SEGMENT_IDENTIFICATION_SEQUENCE, |w| {
+            w.item(|w| w.us(tags::REFERENCED_SEGMENT_NUMBER, &[number]));
+        });
+    }
 }
 
 fn write_source_image(source: &SourceFrame, purpose: &CodedConcept, writer: &mut ElementWriter) {

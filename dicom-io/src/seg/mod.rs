@@ -14,11 +14,11 @@ mod source_attributes;
 mod text;
 mod writer;
 
-pub use check::{SegMismatch, check};
+pub use check::{SegMismatch, check, check_labelmap};
 pub use color::recommended_display_cielab;
 pub use content::{SegProvenance, SegmentConcept, SegmentDescription, SegmentInput};
 pub use enums::{SegmentationType, SegmentsOverlap};
 pub use identity::{SegIdentity, derived_uid};
-pub use sop::{BuildSegError, Segmentation, SegmentationOutcome, build};
+pub use sop::{BuildSegError, Segmentation, SegmentationOutcome, build, build_labelmap};
 pub use source_attributes::ReadSourceAttributesError;
 pub use text::LongString;

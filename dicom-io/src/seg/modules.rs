@@ -10,6 +10,7 @@ use super::content::{SegProvenance, SegmentInput};
 use super::enums::{SegmentationType, SegmentsOverlap};
 use super::frames::{FramePlan, concept};
 use super::identity::SegIdentity;
+use super::pixels::label_bytes;
 use super::recommended_display_cielab;
 use super::source_attributes::{SourceAttributes, write_items};
 use super::text::{LongString, printable};
@@ -32,8 +33,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) plan: &'a FramePlan,
     pub(crate) overlap: SegmentsOverlap,
     pub(crate) kind: SegmentationType,
-    /// Word that tells the UIDs of this kind of object from those of others of the same job.
-    pub(crate) kind_word: &'a str,
 }
 
 impl Parts<'_> {
@@ -48,6 +47,9 @@ impl Parts<'_> {
         self.put_dimensions(&mut dataset);
         dataset.put(|w| {
             w.sequence(tags::SEGMENT_SEQUENCE, |w| {
+                if self.kind == SegmentationType::Labelmap {
+                    w.item(|w| self.write_background(w));
+                }
                 for (index, segment) in self.segments.iter().enumerate() {
                     w.item(|w| self.write_segment(index as u16 + 1, segment, w));
                 }
@@ -97,7 +99,7 @@ impl Parts<'_> {
 
     fn put_series(&self, dataset: &mut DataSetWriter) {
         let [date, time] = self.date_and_time();
-        let series = self.identity.series_instance_uid(self.kind_word);
+        let series = self.identity.series_instance_uid(self.kind.uid_word());
         let description = LongString::fitted(&format!(
             "Automatic segmentation (AI): {}",
             self.provenance.protocol_name
@@ -157,7 +159,7 @@ impl Parts<'_> {
 
     fn put_image(&self, dataset: &mut DataSetWriter) {
         let [_, rows, columns] = self.stack.geometry.shape();
-        let instance = self.identity.sop_instance_uid(self.kind_word);
+        let instance = self.identity.sop_instance_uid(self.kind.uid_word());
         dataset.text(tags::SOP_CLASS_UID, *b"UI", self.kind.sop_class_uid().as_str());
         dataset.text(tags::SOP_INSTANCE_UID, *b"UI", instance.as_str());
         dataset.text(tags::IMAGE_TYPE, *b"CS", "DERIVED\\PRIMARY");
@@ -172,10 +174,17 @@ impl Parts<'_> {
         dataset.text(tags::NUMBER_OF_FRAMES, *b"IS", &self.plan.frames.len().to_string());
         dataset.us(tags::ROWS, rows as u16);
         dataset.us(tags::COLUMNS, columns as u16);
-        dataset.us(tags::BITS_ALLOCATED, 1);
-        dataset.us(tags::BITS_STORED, 1);
-        dataset.us(tags::HIGH_BIT, 0);
+        let bits = match self.kind {
+            SegmentationType::Binary => 1,
+            SegmentationType::Labelmap => 8 * label_bytes(self.segments.len()) as u16,
+        };
+        dataset.us(tags::BITS_ALLOCATED, bits);
+        dataset.us(tags::BITS_STORED, bits);
+        dataset.us(tags::HIGH_BIT, bits - 1);
         dataset.us(tags::PIXEL_REPRESENTATION, 0);
+        if self.kind == SegmentationType::Labelmap {
+            dataset.us(tags::PIXEL_PADDING_VALUE, 0);
+        }
         dataset.text(tags::SEGMENTATION_TYPE, *b"CS", self.kind.as_str());
         dataset.text(tags::SEGMENTS_OVERLAP, *b"CS", self.overlap.as_str());
         self.put_lossy(dataset);
@@ -234,20 +243,27 @@ impl Parts<'_> {
     }
 
     fn put_dimensions(&self, dataset: &mut DataSetWriter) {
-        let organization = self.identity.dimension_organization_uid(self.kind_word);
+        let organization = self.identity.dimension_organization_uid(self.kind.uid_word());
         dataset.put(|w| {
             w.sequence(tags::DIMENSION_ORGANIZATION_SEQUENCE, |w| {
                 w.item(|w| w.text(tags::DIMENSION_ORGANIZATION_UID, *b"UI", &organization));
             });
         });
-        let indices = [
-            (
+        let mut indices = Vec::new();
+        match self.kind {
+            SegmentationType::Binary => indices.push((
                 tags::REFERENCED_SEGMENT_NUMBER,
                 tags::SEGMENT_IDENTIFICATION_SEQUENCE,
                 "Segment Number",
-            ),
-            (tags::IMAGE_POSITION_PATIENT, tags::PLANE_POSITION_SEQUENCE, "Image Position Patient"),
-        ];
+            )),
+            // All slices in a row: a volume, unless a tilted gantry shifts them (PS3.3 C.7.6.17).
+            SegmentationType::Labelmap if !self.is_tilted() => {
+                dataset.text(tags::DIMENSION_ORGANIZATION_TYPE, *b"CS", "3D");
+            }
+            SegmentationType::Labelmap => {}
+        }
+        let position = (tags::IMAGE_POSITION_PATIENT, tags::PLANE_POSITION_SEQUENCE);
+        indices.push((position.0, position.1, "Image Position Patient"));
         dataset.put(|w| {
             w.sequence(tags::DIMENSION_INDEX_SEQUENCE, |w| {
                 for (index, group, label) in indices {
@@ -262,11 +278,33 @@ impl Parts<'_> {
         });
     }
 
+    /// Whether the slices do not lie along the normal of their planes.
+    fn is_tilted(&self) -> bool {
+        const TOLERANCE_MM: f64 = 1e-3;
+        let step_mm = self.stack.geometry.spacing_mm()[0];
+        step_mm - self.stack.geometry.plane_distance_mm() > TOLERANCE_MM
+    }
+
+    /// Describes the value 0 of a label map: every value that occurs needs a segment (PS3.3 C.8.20.2).
+    fn write_background(&self, writer: &mut ElementWriter) {
+        let background = concept("125040", "DCM", "Background");
+        let algorithm = self.algorithm_name();
+        writer.concept(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, &background);
+        writer.us(tags::SEGMENT_NUMBER, &[0]);
+        writer.text(tags::SEGMENT_LABEL, *b"LO", "Background");
+        writer.text(tags::SEGMENT_ALGORITHM_TYPE, *b"CS", "AUTOMATIC");
+        writer.text(tags::SEGMENT_ALGORITHM_NAME, *b"LO", algorithm.as_str());
+        writer.concept(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, &background);
+    }
+
+    fn algorithm_name(&self) -> LongString {
+        LongString::fitted(&format!("{MANUFACTURER} {}", self.provenance.model_name))
+    }
+
     fn write_segment(&self, number: u16, segment: &SegmentInput<'_>, writer: &mut ElementWriter) {
         let description = segment.description;
         let concept = &description.concept;
-        let provenance = self.provenance;
-        let algorithm = LongString::fitted(&format!("{MANUFACTURER} {}", provenance.model_name));
+        let algorithm = self.algorithm_name();
         if let Some(region) = &concept.anatomic_region {
             writer.sequence(tags::ANATOMIC_REGION_SEQUENCE, |w| {
                 w.item(|w| {

@@ -107,6 +107,54 @@ pub(crate) fn segments_overlap(masks: &[&Mask]) -> SegmentsOverlap {
     SegmentsOverlap::No
 }
 
+/// Two masks that share a voxel, as indices of `masks`.
+pub(crate) fn overlapping_pair(masks: &[&Mask]) -> Option<[usize; 2]> {
+    if segments_overlap(masks) == SegmentsOverlap::No {
+        return None;
+    }
+    (0..masks.len()).find_map(|first| {
+        let second = (first + 1..masks.len())
+            .find(|&second| masks[first].count_common(masks[second]) > 0)?;
+        Some([first, second])
+    })
+}
+
+/// Bytes of a pixel of a label map that numbers its segments up to `segments`.
+pub(crate) fn label_bytes(segments: usize) -> usize {
+    if u8::try_from(segments).is_ok() { 1 } else { 2 }
+}
+
+/// Appends one slice of a label map: in every pixel the number of the mask that holds it, from 1, in `label_bytes`
+/// bytes, little endian; 0 where none does. No two masks hold the same voxel.
+pub(crate) fn append_labels(
+    masks: &[&Mask],
+    slice: usize,
+    label_bytes: usize,
+    pixels: &mut Vec<u8>,
+) {
+    let Some([_, rows, columns]) = masks.first().map(|mask| mask.shape()) else { return };
+    let start = pixels.len();
+    pixels.resize(start + rows * columns * label_bytes, 0);
+    let frame = &mut pixels[start..];
+    for (index, mask) in masks.iter().enumerate() {
+        let label = (index as u16 + 1).to_le_bytes();
+        let extent = mask.extent();
+        for row in extent.start[1]..extent.end[1] {
+            let Some(words) = mask.row_words(slice, row) else { break };
+            for (place, &word) in words.iter().enumerate() {
+                let first = row * columns + extent.start[2] + 64 * place;
+                let mut rest = word;
+                while rest != 0 {
+                    let pixel = first + rest.trailing_zeros() as usize;
+                    frame[pixel * label_bytes..][..label_bytes]
+                        .copy_from_slice(&label[..label_bytes]);
+                    rest &= rest - 1;
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,11 +4,11 @@ use dicom::dictionary_std::tags;
 use dicom_types::{SeriesInstanceUid, SopInstanceUid};
 
 use super::content::{SegProvenance, SegmentInput};
-use super::enums::SegmentationType;
+use super::enums::{SegmentationType, SegmentsOverlap};
 use super::frames::{FramePlan, write_functional_groups};
 use super::identity::SegIdentity;
 use super::modules::{Parts, masks};
-use super::pixels::{FramePacker, segments_overlap};
+use super::pixels::{FramePacker, append_labels, label_bytes, overlapping_pair, segments_overlap};
 use super::source_attributes::{ReadSourceAttributesError, SourceAttributes};
 use super::writer::{ElementWriter, Vr};
 use crate::part10::FileMeta;
@@ -22,9 +22,6 @@ const MAX_FRAMES: usize = 4_000_000;
 
 /// Explicit VR Little Endian.
 const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
-
-/// Word that goes into the UIDs of binary segmentations.
-const BINARY: &str = "seg";
 
 /// Why no segmentation can be built.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +51,12 @@ pub enum BuildSegError {
         found: usize,
         /// How much can be written.
         max: usize,
+    },
+    /// Two segments of a label map share a voxel.
+    #[error("segments {} and {} overlap, which a label map cannot say", indices[0], indices[1])]
+    Overlap {
+        /// Indices of two such segments.
+        indices: [usize; 2],
     },
     /// The pixel data does not fit one object.
     #[error("{frames} frames take {bytes} bytes of pixel data, one object holds {MAX_PIXEL_BYTES}")]
@@ -126,10 +129,32 @@ impl std::fmt::Debug for Segmentation {
 ///
 /// # Errors
 /// [`BuildSegError`]
-///
-/// # Panics
-/// Never: the UIDs that it parses are constants.
 pub fn build(
+    stack: &Stack,
+    segments: &[SegmentInput<'_>],
+    identity: &SegIdentity,
+    provenance: &SegProvenance,
+) -> Result<SegmentationOutcome, BuildSegError> {
+    build_kind(SegmentationType::Binary, stack, segments, identity, provenance)
+}
+
+/// Builds a label map of `stack`: one frame a slice, in each pixel the number of its segment.
+///
+/// As [`build`] otherwise. The value 0 is described as background.
+///
+/// # Errors
+/// [`BuildSegError`], among them [`BuildSegError::Overlap`] when two masks share a voxel, which a label map cannot say.
+pub fn build_labelmap(
+    stack: &Stack,
+    segments: &[SegmentInput<'_>],
+    identity: &SegIdentity,
+    provenance: &SegProvenance,
+) -> Result<SegmentationOutcome, BuildSegError> {
+    build_kind(SegmentationType::Labelmap, stack, segments, identity, provenance)
+}
+
+fn build_kind(
+    kind: SegmentationType,
     stack: &Stack,
     segments: &[SegmentInput<'_>],
     identity: &SegIdentity,
@@ -144,12 +169,23 @@ pub fn build(
     let kept: Vec<_> = written.iter().map(|&index| segments[index]).collect();
     let masks = masks(&kept);
     let [slices, rows, columns] = stack.geometry.shape();
-    let plan = FramePlan::new(&masks, slices);
+    let (plan, overlap, pixel_bits) = match kind {
+        SegmentationType::Binary => {
+            (FramePlan::binary(&masks, slices), segments_overlap(&masks), 1)
+        }
+        SegmentationType::Labelmap => {
+            if let Some(pair) = overlapping_pair(&masks) {
+                return Err(BuildSegError::Overlap { indices: pair.map(|place| written[place]) });
+            }
+            let plan = FramePlan::labelmap(&masks, slices);
+            (plan, SegmentsOverlap::No, 8 * label_bytes(masks.len()))
+        }
+    };
     if plan.frames.len() > MAX_FRAMES {
         let found = plan.frames.len();
         return Err(BuildSegError::TooMany { what: "frames", found, max: MAX_FRAMES });
     }
-    let pixel_bytes = pixel_bytes(plan.frames.len(), rows * columns)?;
+    let pixel_bytes = pixel_bytes(plan.frames.len(), rows * columns * pixel_bits)?;
 
     let source = read_source(stack)?;
     let parts = Parts {
@@ -159,42 +195,50 @@ pub fn build(
         identity,
         provenance,
         plan: &plan,
-        overlap: segments_overlap(&masks),
-        kind: SegmentationType::Binary,
-        kind_word: BINARY,
+        overlap,
+        kind,
     };
-    let sop_instance_uid = identity.sop_instance_uid(BINARY);
+    let sop_instance_uid = identity.sop_instance_uid(kind.uid_word());
     let modules = parts.write_modules();
     let mut groups = ElementWriter::new();
     write_functional_groups(stack, &plan, &mut groups);
-    groups.header(tags::PIXEL_DATA, Vr(*b"OB"), pixel_bytes);
+    let pixel_vr = if pixel_bits > 8 { Vr(*b"OW") } else { Vr(*b"OB") };
+    groups.header(tags::PIXEL_DATA, pixel_vr, pixel_bytes);
     let groups = groups.into_bytes();
 
-    let meta = FileMeta {
-        sop_class_uid: SegmentationType::Binary.sop_class_uid(),
-        sop_instance_uid: sop_instance_uid.clone(),
-        transfer_syntax_uid: EXPLICIT_LITTLE.parse().expect("a constant UID is well formed"),
-        source_ae_title: None,
-    };
-    let mut bytes = meta.encode();
+    let mut bytes = file_meta(kind, &sop_instance_uid).encode();
     let total = bytes.len() + modules.len() + groups.len() + pixel_bytes as usize;
     bytes.reserve_exact(total - bytes.len());
     bytes.extend_from_slice(&modules);
     bytes.extend_from_slice(&groups);
     let mut packer = FramePacker::new(rows, columns);
     for frame in &plan.frames {
-        bytes.extend_from_slice(packer.pack(masks[frame.segment], frame.slice));
+        match frame.segment {
+            Some(segment) => {
+                bytes.extend_from_slice(packer.pack(masks[segment], frame.slice));
+            }
+            None => append_labels(&masks, frame.slice, pixel_bits / 8, &mut bytes),
+        }
     }
     bytes.extend(packer.finish());
     bytes.resize(total, 0);
     Ok(SegmentationOutcome::Object(Segmentation {
         bytes,
-        series_instance_uid: identity.series_instance_uid(BINARY),
+        series_instance_uid: identity.series_instance_uid(kind.uid_word()),
         sop_instance_uid,
         written,
         empty,
         frames: plan.frames.len(),
     }))
+}
+
+fn file_meta(kind: SegmentationType, sop_instance_uid: &SopInstanceUid) -> FileMeta {
+    FileMeta {
+        sop_class_uid: kind.sop_class_uid(),
+        sop_instance_uid: sop_instance_uid.clone(),
+        transfer_syntax_uid: EXPLICIT_LITTLE.parse().expect("a constant UID is well formed"),
+        source_ae_title: None,
+    }
 }
 
 fn refuse_what_cannot_be_written(

@@ -9,6 +9,7 @@ use super::object::{
     Item, Parsed, decimals, items, number, numbers, only_item, optional_item, optional_text, text,
     unexpected,
 };
+use crate::seg::enums::SegmentationType;
 use crate::series::Stack;
 
 /// Most that the corners of a frame may be off the grid, in voxels.
@@ -19,7 +20,7 @@ const POSITION_TOLERANCE_MM: f64 = 1e-3;
 /// One frame as written.
 #[derive(Debug, Clone)]
 pub(super) struct PlacedFrame {
-    /// Referenced Segment Number.
+    /// Referenced Segment Number; 0 in a label map, which has none.
     pub(super) segment_number: u16,
     /// Slice of the stack on which it lies.
     pub(super) slice: usize,
@@ -34,6 +35,7 @@ impl Frames {
     pub(super) fn read(
         object: &Parsed<'_>,
         stack: &Stack,
+        kind: SegmentationType,
         segments: usize,
     ) -> Result<Self, SegMismatch> {
         let dataset = object.dataset;
@@ -46,14 +48,13 @@ impl Frames {
         for (index, &item) in per_frame.iter().enumerate() {
             let frame = index + 1;
             let slice = find_slice(item, shared, stack, frame)?;
-            let identification = group(item, shared, tags::SEGMENT_IDENTIFICATION_SEQUENCE)?;
-            let segment = number(identification, tags::REFERENCED_SEGMENT_NUMBER)?;
-            if segment == 0 || segment as usize > segments {
-                return Err(unexpected(tags::REFERENCED_SEGMENT_NUMBER));
-            }
+            let segment_number = match kind {
+                SegmentationType::Binary => segment_number(item, shared, segments)?,
+                SegmentationType::Labelmap => 0,
+            };
             let content = only_item(item, tags::FRAME_CONTENT_SEQUENCE)?;
             placed.push(PlacedFrame {
-                segment_number: segment as u16,
+                segment_number,
                 slice,
                 dimension_index: numbers(content, tags::DIMENSION_INDEX_VALUES)?,
             });
@@ -91,12 +92,25 @@ impl Frames {
         let occurring: Vec<usize> = occurring.into_iter().collect();
         for (index, frame) in self.0.iter().enumerate() {
             let rank = occurring.partition_point(|&slice| slice < frame.slice) + 1;
-            if frame.dimension_index != [u32::from(frame.segment_number), rank as u32] {
+            let expected = [u32::from(frame.segment_number), rank as u32];
+            // A label map has no index for the segment.
+            let expected = if frame.segment_number == 0 { &expected[1..] } else { &expected };
+            if frame.dimension_index != expected {
                 return Err(SegMismatch::DimensionIndex { frame: index + 1 });
             }
         }
         Ok(())
     }
+}
+
+/// Referenced Segment Number of a frame, one of those that are described.
+fn segment_number(item: Item<'_>, shared: Item<'_>, segments: usize) -> Result<u16, SegMismatch> {
+    let identification = group(item, shared, tags::SEGMENT_IDENTIFICATION_SEQUENCE)?;
+    let segment = number(identification, tags::REFERENCED_SEGMENT_NUMBER)?;
+    if segment == 0 || segment as usize > segments {
+        return Err(unexpected(tags::REFERENCED_SEGMENT_NUMBER));
+    }
+    Ok(segment as u16)
 }
 
 /// The functional group of a frame, which is either its own or shared by all.

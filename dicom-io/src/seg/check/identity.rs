@@ -6,6 +6,7 @@ use dicom::object::InMemDicomObject;
 
 use super::SegMismatch;
 use super::object::{Item, Parsed, items, keyword, number, only_item, text, unexpected};
+use crate::seg::enums::SegmentationType;
 use crate::series::Stack;
 
 /// Attributes that must say the same as in the source, empty and absent being alike.
@@ -25,8 +26,13 @@ const SHARED_WITH_SOURCE: &[Tag] = &[
     tags::REFERRING_PHYSICIAN_NAME,
 ];
 
-pub(super) fn check(object: &Parsed<'_>, stack: &Stack) -> Result<(), SegMismatch> {
-    check_kind(object)?;
+pub(super) fn check(
+    object: &Parsed<'_>,
+    stack: &Stack,
+    kind: SegmentationType,
+    bits: u32,
+) -> Result<(), SegMismatch> {
+    check_kind(object, kind, bits)?;
     let dataset = object.dataset;
     for &tag in SHARED_WITH_SOURCE {
         if decoded(&object.header, tag) != decoded(&stack.header, tag) {
@@ -51,13 +57,17 @@ fn decoded(header: &InMemDicomObject, tag: Tag) -> Option<String> {
     Some(text.trim_matches(['\0', ' ']).to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The object is a binary segmentation with the source's rows and columns.
-fn check_kind(object: &Parsed<'_>) -> Result<(), SegMismatch> {
+/// The object is a segmentation of this kind with `bits` a pixel.
+fn check_kind(object: &Parsed<'_>, kind: SegmentationType, bits: u32) -> Result<(), SegMismatch> {
     let dataset = object.dataset;
+    let (class, term) = match kind {
+        SegmentationType::Binary => ("1.2.840.10008.5.1.4.1.1.66.4", "BINARY"),
+        SegmentationType::Labelmap => ("1.2.840.10008.5.1.4.1.1.66.7", "LABELMAP"),
+    };
     for (tag, expected) in [
-        (tags::SOP_CLASS_UID, "1.2.840.10008.5.1.4.1.1.66.4"),
+        (tags::SOP_CLASS_UID, class),
         (tags::MODALITY, "SEG"),
-        (tags::SEGMENTATION_TYPE, "BINARY"),
+        (tags::SEGMENTATION_TYPE, term),
         (tags::PHOTOMETRIC_INTERPRETATION, "MONOCHROME2"),
     ] {
         if text(dataset, tag)? != expected {
@@ -66,9 +76,9 @@ fn check_kind(object: &Parsed<'_>) -> Result<(), SegMismatch> {
     }
     for (tag, expected) in [
         (tags::SAMPLES_PER_PIXEL, 1),
-        (tags::BITS_ALLOCATED, 1),
-        (tags::BITS_STORED, 1),
-        (tags::HIGH_BIT, 0),
+        (tags::BITS_ALLOCATED, bits),
+        (tags::BITS_STORED, bits),
+        (tags::HIGH_BIT, bits - 1),
         (tags::PIXEL_REPRESENTATION, 0),
     ] {
         if number(dataset, tag)? != expected {

@@ -6,6 +6,7 @@
 
 mod frames;
 mod identity;
+mod labels;
 mod object;
 mod segments;
 mod voxels;
@@ -13,6 +14,7 @@ mod voxels;
 use dicom_types::SopInstanceUid;
 
 use super::content::SegmentInput;
+use super::enums::SegmentationType;
 use crate::series::Stack;
 use frames::Frames;
 use object::Parsed;
@@ -29,7 +31,7 @@ pub enum SegMismatch {
         /// Keyword of the attribute.
         attribute: &'static str,
     },
-    /// An attribute says something that a binary segmentation of this source cannot say.
+    /// An attribute says something that a segmentation of this kind and source cannot say.
     #[error("{attribute} has an unexpected value")]
     Unexpected {
         /// Keyword of the attribute.
@@ -123,13 +125,43 @@ pub fn check(
     stack: &Stack,
     segments: &[SegmentInput<'_>],
 ) -> Result<(), SegMismatch> {
+    check_kind(SegmentationType::Binary, bytes, stack, segments)
+}
+
+/// Checks a label map as [`check`] does a binary segmentation; `segments` are the inputs of
+/// [`super::build_labelmap`].
+///
+/// # Errors
+/// [`SegMismatch`] names the first difference.
+pub fn check_labelmap(
+    bytes: &[u8],
+    stack: &Stack,
+    segments: &[SegmentInput<'_>],
+) -> Result<(), SegMismatch> {
+    check_kind(SegmentationType::Labelmap, bytes, stack, segments)
+}
+
+fn check_kind(
+    kind: SegmentationType,
+    bytes: &[u8],
+    stack: &Stack,
+    segments: &[SegmentInput<'_>],
+) -> Result<(), SegMismatch> {
     let present: Vec<_> =
         segments.iter().filter(|segment| segment.mask.count() > 0).copied().collect();
     let object = Parsed::from_bytes(bytes)?;
-    identity::check(&object, stack)?;
-    segments::check(&object, &present)?;
-    let frames = Frames::read(&object, stack, present.len())?;
+    let bits = match kind {
+        SegmentationType::Binary => 1,
+        SegmentationType::Labelmap if present.len() < 256 => 8,
+        SegmentationType::Labelmap => 16,
+    };
+    identity::check(&object, stack, kind, bits)?;
+    segments::check(&object, &present, kind)?;
+    let frames = Frames::read(&object, stack, kind, present.len())?;
     frames.check_references(&object, stack)?;
     frames.check_dimension_index()?;
-    voxels::check(&object, &frames, stack, &present)
+    match kind {
+        SegmentationType::Binary => voxels::check(&object, &frames, stack, &present),
+        SegmentationType::Labelmap => labels::check(&object, &frames, stack, &present, bits),
+    }
 }

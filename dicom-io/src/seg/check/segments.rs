@@ -5,16 +5,25 @@ use dicom::dictionary_std::tags;
 
 use super::SegMismatch;
 use super::object::{
-    Item, Parsed, items, keyword, number, numbers, only_item, optional_item, optional_text, text,
+    Item, Parsed, items, keyword, malformed, number, numbers, only_item, optional_item,
+    optional_text, text,
 };
 use crate::coded_concept::CodedConcept;
 use crate::seg::content::SegmentInput;
+use crate::seg::enums::SegmentationType;
 
 /// Most that a channel of 8 bits may be off after encoding and decoding.
 const COLOR_TOLERANCE: u8 = 1;
 
-pub(super) fn check(object: &Parsed<'_>, expected: &[SegmentInput<'_>]) -> Result<(), SegMismatch> {
-    let described = items(object.dataset, tags::SEGMENT_SEQUENCE)?;
+pub(super) fn check(
+    object: &Parsed<'_>,
+    expected: &[SegmentInput<'_>],
+    kind: SegmentationType,
+) -> Result<(), SegMismatch> {
+    let mut described = items(object.dataset, tags::SEGMENT_SEQUENCE)?;
+    if kind == SegmentationType::Labelmap {
+        check_background(&mut described)?;
+    }
     if described.len() != expected.len() {
         let found = described.len();
         return Err(SegMismatch::SegmentCount { expected: expected.len(), found });
@@ -23,6 +32,20 @@ pub(super) fn check(object: &Parsed<'_>, expected: &[SegmentInput<'_>]) -> Resul
         let number = index as u16 + 1;
         check_segment(item, number, segment)?;
     }
+    Ok(())
+}
+
+/// Takes the description of the value 0 of a label map off the front.
+fn check_background(described: &mut Vec<Item<'_>>) -> Result<(), SegMismatch> {
+    let tag = tags::SEGMENT_NUMBER;
+    let Some(&first) = described.first() else { return Err(malformed(tags::SEGMENT_SEQUENCE)) };
+    let type_item = only_item(first, tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE)?;
+    let is_background =
+        number(first, tag)? == 0 && optional_text(type_item, tags::CODE_VALUE)? == Some("125040");
+    if !is_background {
+        return Err(SegMismatch::Segment { number: 0, attribute: keyword(tag) });
+    }
+    described.remove(0);
     Ok(())
 }
 

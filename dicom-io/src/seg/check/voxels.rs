@@ -18,19 +18,8 @@ pub(super) fn check(
     stack: &Stack,
     segments: &[SegmentInput<'_>],
 ) -> Result<(), SegMismatch> {
-    let dataset = object.dataset;
     let [slices, rows, columns] = stack.geometry.shape();
-    for (tag, expected) in [(tags::ROWS, rows), (tags::COLUMNS, columns)] {
-        if number(dataset, tag)? as usize != expected {
-            return Err(unexpected(tag));
-        }
-    }
-    let pixels = element(dataset, tags::PIXEL_DATA)?.value;
-    let bits = frames.0.len() * rows * columns;
-    let is_right_length = pixels.len() == bits.div_ceil(16) * 2;
-    if !is_right_length {
-        return Err(malformed(tags::PIXEL_DATA));
-    }
+    let pixels = pixel_data(object, frames, stack, 1)?;
 
     let mut seen = HashSet::with_capacity(frames.0.len());
     for (index, placed) in frames.0.iter().enumerate() {
@@ -54,6 +43,24 @@ pub(super) fn check(
         }
     }
     Ok(())
+}
+
+/// The value of Pixel Data, which must hold all frames and nothing else.
+pub(super) fn pixel_data<'a>(
+    object: &Parsed<'a>,
+    frames: &Frames,
+    stack: &Stack,
+    bits: usize,
+) -> Result<&'a [u8], SegMismatch> {
+    let [_, rows, columns] = stack.geometry.shape();
+    for (tag, expected) in [(tags::ROWS, rows), (tags::COLUMNS, columns)] {
+        if number(object.dataset, tag)? as usize != expected {
+            return Err(unexpected(tag));
+        }
+    }
+    let pixels = element(object.dataset, tags::PIXEL_DATA)?.value;
+    let is_right_length = pixels.len() == (frames.0.len() * rows * columns * bits).div_ceil(16) * 2;
+    if is_right_length { Ok(pixels) } else { Err(malformed(tags::PIXEL_DATA)) }
 }
 
 /// One frame inside the packed bits of all.

@@ -57,6 +57,31 @@ impl Example {
         Self { descriptions, masks }
     }
 
+    /// The same, the lesion cut out of the liver: no voxel belongs to two.
+    pub(super) fn disjoint(shape: [usize; 3]) -> Self {
+        let mut example = Self::new(shape);
+        let [liver, lesion] = [&example.masks[0], &example.masks[1]];
+        let rest = Mask::from_fn(shape, |v| liver.contains(v) && !lesion.contains(v));
+        example.masks[0] = rest;
+        example
+    }
+
+    /// Replaces the segments by `count` of the first description, numbered, with masks of their own.
+    pub(super) fn repeat(&mut self, count: usize, mask: impl Fn(usize) -> Mask) {
+        let first = self.descriptions[0].clone();
+        self.descriptions = (0..count)
+            .map(|k| {
+                let label = format!("target {k}");
+                SegmentDescription {
+                    label: LongString::fitted(&label),
+                    prompt: label,
+                    ..first.clone()
+                }
+            })
+            .collect();
+        self.masks = (0..count).map(mask).collect();
+    }
+
     pub(super) fn segments(&self) -> Vec<SegmentInput<'_>> {
         self.descriptions
             .iter()

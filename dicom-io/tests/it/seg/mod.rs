@@ -3,6 +3,7 @@
 mod charsets;
 mod element_tree;
 mod example;
+mod labelmap;
 mod mutants;
 mod peers;
 mod series;

@@ -49,7 +49,7 @@ pub(super) fn check_seg(arguments: &[OsString]) -> String {
 }
 
 /// Writes what the checker compares with: the masks as bytes, and which image each slice is.
-fn write_expected(stack: &Stack, example: &Example, folder: &Path) {
+pub(super) fn write_expected(stack: &Stack, example: &Example, folder: &Path) {
     let slices: Vec<_> = stack
         .slices
         .iter()
