@@ -33,7 +33,7 @@ pub struct HeaderLimits {
     pub max_kept_bytes: usize,
     /// Top-level elements of more bytes than this are passed over and missing from the result; `None` keeps all.
     pub skip_element_bytes: Option<usize>,
-    /// Data elements and items, nested ones included.
+    /// Data elements and items that are kept, nested ones included.
     pub max_elements: usize,
     /// Sequences within sequences.
     pub max_depth: usize,
@@ -55,10 +55,10 @@ impl HeaderLimits {
     /// groups, private blocks, overlays) are passed over, since routing needs none of them.
     pub const fn for_receiving() -> Self {
         Self {
-            max_bytes: 64 << 20,
+            max_bytes: 1 << 30,
             max_kept_bytes: 1 << 20,
             skip_element_bytes: Some(64 << 10),
-            max_elements: 4 << 20,
+            max_elements: 64 << 10,
             max_depth: 24,
         }
     }

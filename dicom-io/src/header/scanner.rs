@@ -31,6 +31,8 @@ pub(super) struct Scanner {
     pending: u64,
     frames: Vec<Frame>,
     elements: usize,
+    /// Value of `elements` in front of the current top-level element.
+    elements_before: usize,
     complete: bool,
 }
 
@@ -62,6 +64,7 @@ impl Scanner {
             pending: 0,
             frames: Vec::new(),
             elements: 0,
+            elements_before: 0,
             complete: false,
         }
     }
@@ -158,15 +161,16 @@ impl Scanner {
     fn enter(&mut self, header: ElementHeader) -> Result<(), ReadHeaderError> {
         let start = self.offset();
         let malformed = ReadHeaderError::Malformed { tag: header.tag, offset: start };
-        self.elements += 1;
-        if self.elements > self.limits.max_elements {
-            return Err(ReadHeaderError::TooManyElements { limit: self.limits.max_elements });
-        }
         let frame = self.frames.last().copied();
         let is_top_level = frame.is_none();
         if is_top_level {
             self.element_start = self.position;
             self.element_dropped = 0;
+            self.elements_before = self.elements;
+        }
+        self.elements += 1;
+        if self.elements > self.limits.max_elements {
+            return Err(ReadHeaderError::TooManyElements { limit: self.limits.max_elements });
         }
         let value_start = start + header.header_length as u64;
         let value_end = (header.length != UNDEFINED_LENGTH)
@@ -247,6 +251,7 @@ impl Scanner {
         self.kept.drain(self.element_start..self.position);
         self.position = self.element_start;
         self.element_dropped += removed as u64;
+        self.elements = self.elements_before;
         self.dropped += removed as u64;
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::listener::Shared;
+use super::listener::{Shared, WaitingConnection};
 use super::negotiate::{AcceptedContext, Negotiated, negotiate, rejection};
 use super::policy::RejectReason;
 use super::receiver::{
@@ -31,24 +31,42 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Serves one connection; returns when it is over.
-pub(super) async fn serve_connection<S, R>(stream: S, peer: SocketAddr, shared: Arc<Shared<R>>)
-where
+pub(super) async fn serve_connection<S, R>(
+    stream: S,
+    peer: SocketAddr,
+    shared: Arc<Shared<R>>,
+    waiting: WaitingConnection<R>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     R: InstanceReceiver,
 {
     let started = Instant::now();
     let mut link = Link::new(stream, shared.stop.clone());
-    let Some(request) = read_request(&mut link, &shared, started, peer).await else { return };
-    let slot = shared.take_slot(peer.ip());
-    let negotiated = match negotiate(&shared.config, &request, peer) {
-        Ok(_) if shared.is_draining() => Err(RejectReason::ShuttingDown),
-        Ok(negotiated) => slot.map(|slot| (negotiated, slot)),
-        Err(reason) => Err(reason),
+    let admission = async {
+        let request = read_request(&mut link, &shared, started, peer).await?;
+        let admitted = match negotiate(&shared.config, &request, peer) {
+            Ok(_) if shared.is_draining() => Err(RejectReason::ShuttingDown),
+            Ok(negotiated) => shared.take_slot(peer.ip()).map(|slot| (negotiated, slot)),
+            Err(reason) => Err(reason),
+        };
+        match admitted {
+            Ok(admitted) => Some(admitted),
+            Err(reason) => {
+                reject(&mut link, &shared, &request, peer, reason).await;
+                None
+            }
+        }
     };
-    let (negotiated, slot) = match negotiated {
-        Ok(accepted) => accepted,
-        Err(reason) => return reject(&mut link, &shared, &request, peer, reason).await,
+    let admitted = tokio::select! {
+        biased;
+        () = waiting.evicted.cancelled() => {
+            tracing::warn!(peer.addr = %peer, "connection closed in favour of newer ones");
+            return;
+        }
+        admitted = admission => admitted,
     };
+    let Some((negotiated, slot)) = admitted else { return };
+    drop(waiting);
     let write_patience = shared.config.timeouts.write;
     if link.send(&negotiated.answer, write_patience).await.is_err() {
         tracing::info!(peer.addr = %peer, "peer left before its association was accepted");

@@ -1,13 +1,12 @@
 //! Accepting connections, counting associations, and stopping in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +31,14 @@ pub(super) struct Shared<R> {
     /// Abort the associations that still run.
     pub(super) stop: CancellationToken,
     associations: Mutex<Associations>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Connections that have not become associations, the oldest first.
+#[derive(Debug, Default)]
+struct Waiting {
+    next_id: u64,
+    connections: VecDeque<(u64, CancellationToken)>,
 }
 
 #[derive(Debug, Default)]
@@ -44,11 +51,34 @@ impl<R> Shared<R> {
     /// No association so far; `drain` ends the time in which new ones are taken.
     pub(super) fn new(config: ScpConfig, receiver: Arc<R>, drain: CancellationToken) -> Self {
         let stop = CancellationToken::new();
-        Self { config, receiver, drain, stop, associations: Mutex::default() }
+        Self {
+            config,
+            receiver,
+            drain,
+            stop,
+            associations: Mutex::default(),
+            waiting: Mutex::default(),
+        }
     }
 
     pub(super) fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
+    }
+
+    /// Takes a connection in, at the cost of the oldest one that still waits where there are too many.
+    ///
+    /// Whoever opens connections and says nothing loses them to those who come later, and keeps nobody out.
+    pub(super) fn wait(self: &Arc<Self>) -> WaitingConnection<R> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while waiting.connections.len() >= self.config.limits.max_connections.max(1) {
+            let Some((_, evicted)) = waiting.connections.pop_front() else { break };
+            evicted.cancel();
+        }
+        let id = waiting.next_id;
+        let evicted = CancellationToken::new();
+        waiting.next_id += 1;
+        waiting.connections.push_back((id, evicted.clone()));
+        WaitingConnection { shared: Arc::clone(self), id, evicted }
     }
 
     /// Counts one association more, unless that would be too many.
@@ -65,6 +95,22 @@ impl<R> Shared<R> {
         *of_peer += 1;
         associations.total += 1;
         Ok(Slot { shared: Arc::clone(self), peer })
+    }
+}
+
+/// A connection that has not become an association; dropping it makes room for another.
+#[derive(Debug)]
+pub(super) struct WaitingConnection<R> {
+    shared: Arc<Shared<R>>,
+    id: u64,
+    /// Somebody else needs the room.
+    pub(super) evicted: CancellationToken,
+}
+
+impl<R> Drop for WaitingConnection<R> {
+    fn drop(&mut self) {
+        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.connections.retain(|(id, _)| *id != self.id);
     }
 }
 
@@ -104,15 +150,8 @@ pub async fn serve<R: InstanceReceiver>(
     cancel: CancellationToken,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared::new(config, receiver, cancel.clone()));
-    let connections = Arc::new(Semaphore::new(shared.config.limits.max_connections));
     let tasks = TaskTracker::new();
     loop {
-        let permit = tokio::select! {
-            biased;
-            () = cancel.cancelled() => break,
-            permit = Arc::clone(&connections).acquire_owned() => permit,
-        };
-        let Ok(permit) = permit else { break };
         let accepted = tokio::select! {
             biased;
             () = cancel.cancelled() => break,
@@ -125,11 +164,8 @@ pub async fn serve<R: InstanceReceiver>(
                     tracing::debug!(peer.addr = %peer, error = %error, "peer left at once");
                     continue;
                 }
-                let shared = Arc::clone(&shared);
-                tasks.spawn(async move {
-                    serve_connection(stream, peer, shared).await;
-                    drop(permit);
-                });
+                let waiting = shared.wait();
+                tasks.spawn(serve_connection(stream, peer, Arc::clone(&shared), waiting));
             }
             Err(error) => {
                 tracing::warn!(error = %error, "cannot accept a connection");

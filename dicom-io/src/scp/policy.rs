@@ -166,7 +166,7 @@ impl AddressRange {
 /// Bounds on what peers may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScpLimits {
-    /// Open connections, associated or not; more wait in the backlog of the operating system.
+    /// Connections that have not become associations; where there are more, the oldest is closed.
     pub max_connections: usize,
     /// Associations at a time; more are rejected as "local limit exceeded", which tells the peer to try again.
     pub max_associations: usize,
@@ -181,10 +181,10 @@ pub struct ScpLimits {
 }
 
 impl Default for ScpLimits {
-    /// 512 connections, 64 associations, 32 per peer, PDUs of 128 KiB, requests of 1 MiB, data sets of 16 GiB.
+    /// 256 connections, 64 associations, 32 per peer, PDUs of 128 KiB, requests of 1 MiB, data sets of 16 GiB.
     fn default() -> Self {
         Self {
-            max_connections: 512,
+            max_connections: 256,
             max_associations: 64,
             max_associations_per_peer: 32,
             max_pdu_bytes: 128 * 1024,

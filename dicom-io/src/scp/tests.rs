@@ -141,6 +141,7 @@ fn run(bytes: &[u8], piece: usize) -> Arc<Checker> {
     let shared =
         Arc::new(Shared::new(config, receiver, tokio_util::sync::CancellationToken::new()));
     let peer = "127.0.0.1:1".parse().unwrap();
+    let waiting = shared.wait();
     runtime.block_on(async {
         let (ours, theirs) = duplex(64 * 1024);
         let (mut reading, mut writing) = tokio::io::split(ours);
@@ -158,7 +159,7 @@ fn run(bytes: &[u8], piece: usize) -> Arc<Checker> {
             let _ = reading.read_to_end(&mut answers).await;
         };
         let all = async {
-            tokio::join!(serve_connection(theirs, peer, shared), sending, listening);
+            tokio::join!(serve_connection(theirs, peer, shared, waiting), sending, listening);
         };
         timeout(Duration::from_secs(20), all).await.expect("the association ends");
     });

@@ -251,9 +251,7 @@ async fn slow_writers_are_let_go_in_every_phase() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_idle_connections_do_not_keep_others_out() {
-    let mut config = config();
-    config.limits.max_connections = 600;
-    let listening = Listening::start(config).await;
+    let listening = Listening::start(config()).await;
     let mut idle = Vec::new();
     for _ in 0..500 {
         idle.push(connect(&listening).await);
@@ -261,7 +259,30 @@ async fn five_hundred_idle_connections_do_not_keep_others_out() {
 
     still_answers(&listening).await;
 
+    // The oldest made room.
+    assert!(last_words(&mut idle[0]).await.is_empty());
     drop(idle);
+    listening.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_that_are_rejected_take_no_place_from_others() {
+    let mut config = config();
+    config.limits.max_associations = 1;
+    let listening = Listening::start(config).await;
+    let mut stranger = associate();
+    stranger[10..16].copy_from_slice(b"NOBODY");
+    let mut lingering = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(&listening).await;
+        stream.write_all(&stranger).await.unwrap();
+        assert_eq!(read_pdu(&mut stream).await.0, 3, "association rejected");
+        lingering.push(stream);
+    }
+
+    still_answers(&listening).await;
+
+    drop(lingering);
     listening.stop().await;
 }
 
