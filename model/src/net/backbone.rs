@@ -1,7 +1,6 @@
 //! The vision network: a plain U-Net whose maps are normalised by their readers.
 
 use std::{
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,15 +14,9 @@ use super::{
     weights::{LoadNetworkError, TensorSource},
 };
 use crate::{
-    ops::cpu::{Arena, FeatureMap, LANES, Level, Source, average_pool},
+    ops::cpu::{Arena, FeatureMap, Level, Source, average_pool},
     pack::Architecture,
 };
-
-/// Largest share of an upsampled map, in floats, that exists at a time.
-const SLAB_VALUES: usize = 24 << 20;
-
-/// Planes of a slab are a multiple of this, the height of the fast convolution's tiles.
-const SLAB_PLANES: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Backbone {
@@ -141,18 +134,17 @@ impl Backbone {
             begin = Instant::now();
         };
         let mut map = self.stem.apply(self.level, arena, window, shape);
-        let full_size = map.values.len();
         let coarsest = self.encoder.len() - 1;
         let mut skips = Vec::with_capacity(coarsest);
         let mut pooled = Vec::with_capacity(coarsest + 1);
         for (resolution, units) in self.encoder.iter().enumerate() {
             for unit in units {
-                go_on()?;
-                let next = unit.apply(self.level, arena, &map);
-                let previous = std::mem::replace(&mut map, next);
-                let is_skip = previous.shape != map.shape;
-                if is_skip {
-                    skips.push(previous);
+                if unit.is_strided() {
+                    go_on()?;
+                    let coarser = unit.apply(self.level, arena, &map);
+                    skips.push(std::mem::replace(&mut map, coarser));
+                } else {
+                    map = convolve(unit, self.level, arena, map, &go_on)?;
                 }
             }
             pooled.push(average_pool(self.level, &map, 1 << (coarsest - resolution)));
@@ -164,15 +156,9 @@ impl Backbone {
 
         for (stage, parts) in self.decoder.iter().enumerate() {
             let skip = skips.pop().expect("one skip was kept per decoder stage");
-            if skips.is_empty() {
-                // The last stage needs two full-size maps; the smaller ones make room for them.
-                arena.release_below(full_size);
-            }
-            map = parts.join(self.level, arena, &map, &skip, &go_on)?;
-            drop(skip);
+            map = parts.join(self.level, arena, &map, skip, &go_on)?;
             for unit in &parts.units {
-                go_on()?;
-                map = unit.apply(self.level, arena, &map);
+                map = convolve(unit, self.level, arena, map, &go_on)?;
             }
             finish(format!("dec{stage}"), &map);
         }
@@ -185,37 +171,45 @@ impl Backbone {
 const FAST_LEVELS: usize = 3;
 
 impl DecoderStage {
-    /// Upsamples `low` slab by slab and convolves it together with `skip`, so that neither the
-    /// upsampled map nor the concatenation ever exists whole.
+    /// Upsamples `low` slab by slab and convolves it together with `skip`, over `skip`: neither the
+    /// upsampled map nor the concatenation nor a second map of this size ever exists.
     fn join(
         &self,
         level: Level,
         arena: &Arc<Arena>,
         low: &FeatureMap,
-        skip: &FeatureMap,
+        skip: FeatureMap,
         go_on: &dyn Fn() -> Result<(), Cancelled>,
     ) -> Result<FeatureMap, Cancelled> {
-        let height = skip.shape[0];
-        let plane = skip.plane();
-        let planes = (SLAB_VALUES / plane).next_multiple_of(SLAB_PLANES).max(SLAB_PLANES);
-        let mut output = self.joining.begin(arena, skip.shape);
-        let mut upsampled = arena.take((planes + 2).min(height) * plane);
-        for first in (0..height).step_by(planes) {
+        let (shape, stride, plane) = (skip.shape, skip.stride(), skip.plane());
+        let mut upsampled = arena.take((skip.slab() + 2).min(shape[0]) * plane);
+        let mut output = self.joining.overwrite(skip);
+        for slab in output.slabs() {
             go_on()?;
-            let slab = first..(first + planes).min(height);
-            let needed = slab.start.saturating_sub(1)..(slab.end + 1).min(height);
-            let values = &mut upsampled[..needed.len() * plane];
-            self.upsampling.apply(level, arena, &low.source(), values, needed.clone());
-            let sources = [upsampled_source(values, needed, skip), skip.source()];
-            output.convolve(level, arena, &sources, slab);
+            let planes = slab.start.saturating_sub(1)..(slab.end + 1).min(shape[0]);
+            let values = &mut upsampled[..planes.len() * plane];
+            self.upsampling.apply(level, arena, &low.source(), values, planes.clone());
+            let source = Source { values, planes, shape, stride, pending: None };
+            output.write(level, arena, Some(source), slab);
         }
         Ok(output.finish())
     }
 }
 
-fn upsampled_source<'a>(values: &'a [f32], planes: Range<usize>, skip: &FeatureMap) -> Source<'a> {
-    debug_assert_eq!(skip.stride() % LANES, 0);
-    Source { values, planes, shape: skip.shape, stride: skip.stride(), pending: None }
+/// A stride-1 unit over a map, in the map's own buffer.
+fn convolve(
+    unit: &ConvUnit,
+    level: Level,
+    arena: &Arc<Arena>,
+    map: FeatureMap,
+    go_on: &dyn Fn() -> Result<(), Cancelled>,
+) -> Result<FeatureMap, Cancelled> {
+    let mut output = unit.overwrite(map);
+    for slab in output.slabs() {
+        go_on()?;
+        output.write(level, arena, None, slab);
+    }
+    Ok(output.finish())
 }
 
 /// Joins per-level channels of every grid position.

@@ -36,8 +36,8 @@ struct Norm {
     bias: Vec<f32>,
 }
 
-/// A unit's output while it is being written plane by plane.
-pub(crate) struct Unfinished<'a> {
+/// A map that a unit is writing over, slab by slab.
+pub(crate) struct Overwriting<'a> {
     unit: &'a ConvUnit,
     map: FeatureMap,
     moments: Moments,
@@ -79,47 +79,72 @@ impl ConvUnit {
         Ok(Self { kernel, norm: Norm::load(weights, name, outputs)?, step })
     }
 
-    /// The unit's output for one whole map.
-    pub(crate) fn apply(&self, level: Level, arena: &Arc<Arena>, input: &FeatureMap) -> FeatureMap {
-        let shape = input.shape.map(|length| length / self.step);
-        let mut output = self.begin(arena, shape);
-        output.convolve(level, arena, &[input.source()], 0..shape[0]);
-        output.finish()
+    /// Whether the output is coarser than the input.
+    pub(crate) fn is_strided(&self) -> bool {
+        self.step > 1
     }
 
-    /// An output that will be written in several steps.
-    pub(crate) fn begin(&self, arena: &Arc<Arena>, shape: Shape) -> Unfinished<'_> {
-        let map = FeatureMap::new(arena, shape, self.norm.weight.len());
+    /// The unit's output as a map of its own.
+    pub(crate) fn apply(&self, level: Level, arena: &Arc<Arena>, input: &FeatureMap) -> FeatureMap {
+        let shape = input.shape.map(|length| length / self.step);
+        let mut map = FeatureMap::new(arena, shape, self.norm.weight.len());
+        let sources = [input.source()];
+        let moments = self.kernel.apply(level, arena, &sources, map.data_mut(), 0..shape[0], shape);
+        map.pending = Some(moments.pending(&self.norm.weight, &self.norm.bias));
+        map
+    }
+
+    /// Begins to replace `map` by the unit's output, which is as large.
+    pub(crate) fn overwrite(&self, map: FeatureMap) -> Overwriting<'_> {
+        debug_assert!(self.step == 1 && map.channels == self.norm.weight.len());
         let moments = Moments::empty(map.stride());
-        Unfinished { unit: self, map, moments }
+        Overwriting { unit: self, map, moments }
     }
 }
 
-impl Unfinished<'_> {
-    /// Writes output planes `planes`; steps must come in the order of planes.
-    pub(crate) fn convolve(
-        &mut self,
+impl Kernel {
+    fn apply(
+        &self,
         level: Level,
         arena: &Arc<Arena>,
         sources: &[Source<'_>],
+        target: &mut [f32],
         planes: Range<usize>,
+        shape: Shape,
+    ) -> Moments {
+        match self {
+            Self::Direct(weights) => weights.apply(level, arena, sources, target, planes, shape),
+            Self::Winograd(weights) => weights.apply(level, arena, sources, target, planes, shape),
+        }
+    }
+}
+
+impl Overwriting<'_> {
+    /// Slabs of planes, in the order in which they must be written.
+    pub(crate) fn slabs(&self) -> Vec<Range<usize>> {
+        self.map.slabs()
+    }
+
+    /// Writes one slab. `joined` stands in front of the map's own channels where the unit reads two
+    /// maps.
+    pub(crate) fn write(
+        &mut self,
+        level: Level,
+        arena: &Arc<Arena>,
+        joined: Option<Source<'_>>,
+        slab: Range<usize>,
     ) {
-        let plane = self.map.plane();
-        let target = &mut self.map.values[planes.start * plane..planes.end * plane];
         let shape = self.map.shape;
-        let moments = match &self.unit.kernel {
-            Kernel::Winograd(weights) => {
-                weights.apply(level, arena, sources, target, planes, shape)
-            }
-            Kernel::Direct(weights) => weights.apply(level, arena, sources, target, planes, shape),
-        };
+        let (target, own) = self.map.overlay(&slab);
+        let sources: Vec<Source<'_>> = joined.into_iter().chain([own]).collect();
+        let moments = self.unit.kernel.apply(level, arena, &sources, target, slab, shape);
         self.moments.merge(&moments);
     }
 
-    /// The map with its normalisation pending.
+    /// The new map with its normalisation pending.
     pub(crate) fn finish(mut self) -> FeatureMap {
         let norm = &self.unit.norm;
-        self.map.pending = Some(self.moments.pending(&norm.weight, &norm.bias));
+        self.map.settle_overlay(self.moments.pending(&norm.weight, &norm.bias));
         self.map
     }
 }
@@ -153,7 +178,7 @@ impl Stem {
         shape: Shape,
     ) -> FeatureMap {
         let mut map = FeatureMap::new(arena, shape, self.norm.weight.len());
-        let moments = self.kernel.apply(level, arena, window, &mut map.values, shape);
+        let moments = self.kernel.apply(level, arena, window, map.data_mut(), shape);
         map.pending = Some(moments.pending(&self.norm.weight, &self.norm.bias));
         map
     }

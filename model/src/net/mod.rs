@@ -272,7 +272,7 @@ impl Network {
         let mut latest = self.shape.lock().unwrap_or_else(PoisonError::into_inner);
         if *latest != shape {
             *latest = shape;
-            self.arena.release_above(0);
+            self.arena.release();
         }
     }
 }

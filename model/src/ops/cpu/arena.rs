@@ -35,16 +35,9 @@ impl Arena {
         Loan { buffer: Some(buffer), length, arena: Arc::clone(self) }
     }
 
-    /// Returns every free buffer of fewer than `length` floats to the system.
-    pub(crate) fn release_below(&self, length: usize) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.retain(|buffer| buffer.len() >= length);
-    }
-
-    /// Returns every free buffer of more than `length` floats to the system.
-    pub(crate) fn release_above(&self, length: usize) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.retain(|buffer| buffer.len() <= length);
+    /// Returns every free buffer to the system.
+    pub(crate) fn release(&self) {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

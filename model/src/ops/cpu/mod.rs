@@ -28,7 +28,7 @@ pub(crate) use direct::DirectWeights;
 pub(crate) use map::{FeatureMap, Shape, Source};
 pub(crate) use masks::{MaskWeights, masks};
 pub(crate) use pool::average_pool;
-pub(crate) use simd::{LANES, Level};
+pub(crate) use simd::Level;
 pub(crate) use statistics::Moments;
 pub(crate) use stem::StemWeights;
 pub(crate) use transposed::TransposedWeights;

@@ -14,7 +14,7 @@ pub(crate) fn average_pool(level: Level, map: &FeatureMap, ratio: usize) -> Vec<
     let grid = map.shape.map(|length| length / ratio);
     let stride = map.stride();
     let planes: Vec<Vec<f32>> = map
-        .values
+        .data()
         .par_chunks(map.plane())
         .map(|plane| level.run(PoolPlane { map, plane, ratio }))
         .collect();
