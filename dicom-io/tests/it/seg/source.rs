@@ -5,9 +5,10 @@ use dicom::core::{DataElement, Tag, VR};
 use dicom::dictionary_std::tags;
 use dicom::object::{DefaultDicomObject, InMemDicomObject, from_reader};
 use dicom_io::seg::{BuildSegError, build, check};
+use dicom_types::Mask;
 
 use super::example::{Example, identity, provenance};
-use super::peers::dciodvfy;
+use super::peers::{check_seg, dciodvfy};
 use super::series::TestSeries;
 
 fn put(dataset: &mut InMemDicomObject, tag: Tag, vr: VR, value: &str) {
@@ -190,4 +191,61 @@ fn a_mask_of_another_grid_is_refused() {
     let built = build(&series.stack, &example.segments(), &identity(), &provenance());
 
     assert!(matches!(built, Err(BuildSegError::Shape { index: 0, .. })), "{built:?}");
+}
+
+/// The series as DCMTK's dcmconv writes it with `option`.
+fn converted(series: &TestSeries, option: &str) -> TestSeries {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<_> = series
+        .stack
+        .slices
+        .iter()
+        .map(|slice| {
+            let path = folder.path().join("converted.dcm");
+            let status = std::process::Command::new("/usr/bin/dcmconv")
+                .arg(option)
+                .args([&slice.path, &path])
+                .status()
+                .expect("dcmconv is missing: install dcmtk");
+            assert!(status.success(), "dcmconv {option}");
+            std::fs::read(path).unwrap()
+        })
+        .collect();
+    TestSeries::from_files(files.into_iter())
+}
+
+#[test]
+fn the_encoding_of_the_source_changes_no_byte_of_the_result() {
+    let series = TestSeries::oblique_with(|dataset| {
+        put(dataset, tags::SPECIFIC_CHARACTER_SET, VR::CS, "ISO_IR 100");
+        let name = PrimitiveValue::U8(b"\xc4neas^R\xfcdiger".as_slice().into());
+        dataset.put(DataElement::new(tags::PATIENT_NAME, VR::PN, name));
+        dataset.put(DataElement::new(tags::PREGNANCY_STATUS, VR::US, PrimitiveValue::from(4_u16)));
+    });
+    let example = Example::new(series.stack.geometry.shape());
+    let expected = example.build(&series.stack).bytes;
+
+    // Implicit little endian, explicit big endian, deflated.
+    for option in ["+ti", "+tb", "+td"] {
+        let series = converted(&series, option);
+        assert!(example.build(&series.stack).bytes == expected, "dcmconv {option}");
+    }
+}
+
+#[test]
+fn as_many_segments_as_there_are_prompts_are_read_by_highdicom() {
+    let series = TestSeries::oblique();
+    let shape = series.stack.geometry.shape();
+    let mut example = Example::new(shape);
+    example.repeat(451, |k| {
+        Mask::from_fn(shape, |[s, r, c]| ((s * shape[1] + r) * shape[2] + c) % 453 == k)
+    });
+    let bytes = example.build(&series.stack).bytes;
+    assert_eq!(check(&bytes, &series.stack, &example.segments()), Ok(()));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("seg.dcm");
+    std::fs::write(&file, &bytes).unwrap();
+
+    assert_eq!(dciodvfy(&file), "");
+    check_seg(&[file.into(), series.folder().into()]);
 }
