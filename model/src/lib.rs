@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod cost;
 mod generated;
 #[cfg(test)]
 mod golden;
@@ -9,11 +10,13 @@ mod ops;
 mod pack;
 pub mod phantom;
 mod preprocess;
+mod probe;
 mod restore;
 mod segmenter;
 mod sliding_window;
 mod text;
 
+pub use cost::Cost;
 pub use generated::{generated_input, generated_tensor, generated_values};
 pub use import::{
     ImportError, ImportOptions, ImportReport, InferSizesError, ReadCheckpointError, TextSource,
@@ -29,6 +32,7 @@ pub use pack::{
     TextEncoderSizes, TextKind, Weights, WeightsError, WritePackError,
 };
 pub use preprocess::{OrientationCode, ParseOrientationError, PreprocessError};
+pub use probe::{MakeProbeError, Verification, VerifyError};
 pub use segmenter::{
     Control, LoadSegmenterError, Progress, SegmentError, SegmentRequest, Segmentation, Segmenter,
     SegmenterOptions, StageTimes,

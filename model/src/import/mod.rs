@@ -13,10 +13,12 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::net::{Convolution, LoadNetworkError, Network};
 use crate::pack::{
-    Architecture, Manifest, OpenPackError, Pack, PackWriter, Preprocessing, PromptModality,
-    PromptTable, Provenance, SourceFile, Text, TextKind, WritePackError,
+    Architecture, Bytes, Manifest, OpenPackError, Pack, PackWriter, Preprocessing, PromptModality,
+    PromptTable, Provenance, SourceFile, Text, TextKind, Weights, WritePackError,
 };
+use crate::probe::MakeProbeError;
 use crate::text::{EmbedError, LoadTextEncoderError, TextEncoder};
 use checkpoint::Checkpoint;
 pub use checkpoint::ReadCheckpointError;
@@ -108,6 +110,12 @@ pub enum ImportError {
     /// The pack that was written does not open: the text encoder and the network do not belong together, say.
     #[error("the pack that was written does not open")]
     Open(#[from] OpenPackError),
+    /// The network cannot be built of the tensors.
+    #[error("cannot build the network")]
+    Network(#[from] LoadNetworkError),
+    /// The self test cannot be made.
+    #[error("cannot add the self test")]
+    Probe(#[from] MakeProbeError),
     /// The text encoder cannot be used.
     #[error("cannot load the text encoder")]
     Text(#[from] LoadTextEncoderError),
@@ -176,6 +184,11 @@ pub fn import(options: &ImportOptions<'_>) -> Result<ImportReport, ImportError> 
     };
     let prompts = embed(options, &writer, &manifest)?;
     writer.add_prompts(&prompts)?;
+    let problems = manifest.problems_of_sizes();
+    if !problems.is_empty() {
+        return Err(WritePackError::Manifest { problems }.into());
+    }
+    add_probe(&mut writer, &manifest)?;
     writer.finish(manifest)?;
     let pack = Pack::open(options.output)?;
     Ok(ImportReport {
@@ -184,6 +197,18 @@ pub fn import(options: &ImportOptions<'_>) -> Result<ImportReport, ImportError> 
         left_out,
         prompts: prompts.len(),
     })
+}
+
+/// Runs the network that was just written on the probe, the plain way.
+fn add_probe(writer: &mut PackWriter, manifest: &Manifest) -> Result<(), ImportError> {
+    let path = writer.folder().join("weights.safetensors");
+    let weights = Bytes::map(&path)
+        .map_err(|source| OpenPackError::Read { file: "weights.safetensors".to_owned(), source })?;
+    let misfit = |source| OpenPackError::Tensors { file: "weights.safetensors".to_owned(), source };
+    let weights = Weights::new(weights).map_err(misfit)?;
+    let network = Network::load(&weights, &manifest.architecture, Convolution::Direct)?;
+    writer.add_probe(&network, manifest.preprocessing.window)?;
+    Ok(())
 }
 
 /// Embeds the prompts with the text encoder that was just written.

@@ -38,7 +38,10 @@ fn a_checkpoint_in_the_published_layout_becomes_the_pack_of_its_tensors() {
     assert_eq!(report.architecture.channels, [4, 4, 8, 16, 32, 48]);
     assert_eq!(report.prompts, 1);
     let pack = Pack::open(&output).unwrap();
-    pack.verify_digests().unwrap();
+    let verification = pack.verify(Convolution::Winograd).unwrap();
+    assert_eq!(verification.files, 5);
+    assert!(verification.probe_difference.is_some_and(|difference| difference < 1e-3));
+    assert!(verification.embedding_difference.is_some_and(|difference| difference < 1e-4));
     let expected = std::fs::read(path("golden/tiny_nano_weights.safetensors").unwrap()).unwrap();
     let expected = Weights::from_bytes(expected).unwrap();
     for (name, shape) in report.architecture.tensors() {

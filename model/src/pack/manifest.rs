@@ -187,6 +187,13 @@ impl Manifest {
 
     /// Everything that is wrong with the values, one line each.
     pub(crate) fn problems(&self) -> Vec<String> {
+        let mut problems = self.problems_of_sizes();
+        self.check_files(&mut problems);
+        problems
+    }
+
+    /// What is wrong with everything but the list of files.
+    pub(crate) fn problems_of_sizes(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !is_plain_name(&self.name) {
             problems.push("name: letters, digits, '-', '_' and '.' only, 64 at most".to_owned());
@@ -196,7 +203,6 @@ impl Manifest {
             self.preprocessing.check(self.architecture.token_edge(), &mut problems);
         }
         self.text.check(&mut problems);
-        self.check_files(&mut problems);
         problems
     }
 
