@@ -174,19 +174,6 @@ impl Sums {
         }
         (end[0] > 0).then_some((start, end))
     }
-
-    /// Bytes of all sums.
-    pub(crate) fn bytes(&self) -> usize {
-        let bricks: usize = self
-            .planes
-            .iter()
-            .flat_map(|plane| plane.targets.iter().flatten())
-            .map(|bricks| {
-                bricks.iter().flatten().count() * BRICK[0] * BRICK[1] * 4 + bricks.len() * 16
-            })
-            .sum();
-        bricks + self.shape.iter().product::<usize>() * 4
-    }
 }
 
 impl Plane {
@@ -357,11 +344,11 @@ mod tests {
                     plane.add(&strip, size[2]);
                 }
                 let [hs, ws, ds] = window.shape();
-                for h in 0..hs { for w in 0..ws { for d in 0..ds {
+                for (h, plane) in probabilities.iter().enumerate().take(hs) { for w in 0..ws { for d in 0..ds {
                     let [h0, w0, d0] = window.start;
                     let index = ((h0 + h) * shape[1] + w0 + w) * shape[2] + d0 + d;
                     let weight = gaussian.row(h, w)[d];
-                    plain[index] += probabilities[h][w * size[2] + d] * weight;
+                    plain[index] += plane[w * size[2] + d] * weight;
                     weights[index] += weight;
                 }}}
             }

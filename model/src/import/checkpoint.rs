@@ -250,9 +250,8 @@ fn stored(
     let strides = arguments.next().and_then(numbers).ok_or_else(undescribed)?;
     // ('storage', class, key, location, number of elements)
     let mut storage = storage.into_iter().skip(1);
-    let class = match storage.next() {
-        Some(Object::Class { class_name, .. }) => class_name,
-        _ => return Err(undescribed()),
+    let Some(Object::Class { class_name: class, .. }) = storage.next() else {
+        return Err(undescribed());
     };
     let Some(Object::Unicode(key)) = storage.next() else { return Err(undescribed()) };
     let element =

@@ -39,7 +39,8 @@ impl Shapes<'_> {
 
     /// How many of `name(0)`, `name(1)`, … there are without a gap.
     fn count(&self, name: impl Fn(usize) -> String) -> usize {
-        (0..).take_while(|&index| self.0.contains_key(&name(index))).count()
+        let most = self.0.len();
+        (0..most).take_while(|&index| self.0.contains_key(&name(index))).count()
     }
 }
 

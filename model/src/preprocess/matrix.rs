@@ -89,6 +89,7 @@ pub(crate) fn invert(m: &Matrix3) -> Option<Matrix3> {
 }
 
 /// `inverse(a) * b` by LU with partial pivoting; nothing for a singular `a`.
+#[expect(clippy::needless_range_loop, reason = "indices name rows and columns of two matrices")]
 fn solve(mut a: Matrix3, mut b: Matrix3) -> Option<Matrix3> {
     for k in 0..3 {
         let pivot = (k..3).max_by(|&p, &q| a[p][k].abs().total_cmp(&a[q][k].abs()))?;

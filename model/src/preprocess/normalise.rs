@@ -90,8 +90,8 @@ pub(crate) fn normalise(values: &mut [f32], clip: Clip) -> Option<Normalisation>
     let variance = sum_of(&|value| (clipped(value) - mean).powi(2)) / count;
     let deviation = variance.sqrt();
     // Of equal values the mean may be off by a rounding error.
-    let is_flat = !(deviation > 1e-12 * low.abs().max(high.abs()));
-    if is_flat {
+    let has_contrast = deviation > 1e-12 * low.abs().max(high.abs());
+    if !has_contrast {
         return None;
     }
     values.par_chunks_mut(CHUNK).for_each(|part| {

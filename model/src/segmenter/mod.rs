@@ -20,6 +20,9 @@ use crate::text::{EmbedError, LoadTextEncoderError, TextEncoder};
 #[cfg(test)]
 mod tests;
 
+/// Most queries of free text that are kept. Free text has no end: what was asked first stays.
+const MOST_KEPT: usize = 4096;
+
 /// What to segment, in what.
 #[derive(Debug, Clone, Copy)]
 pub struct SegmentRequest<'a> {
@@ -168,6 +171,8 @@ impl From<InferError> for SegmentError {
     }
 }
 
+type Embedded = HashMap<(String, PromptModality), Arc<[f32]>>;
+
 /// A loaded pack: network, text encoder, and the prompts embedded so far.
 #[derive(Debug)]
 pub struct Segmenter {
@@ -175,7 +180,7 @@ pub struct Segmenter {
     network: Network,
     text: Option<TextEncoder>,
     gaussian: Gaussian,
-    embedded: Mutex<HashMap<(String, PromptModality), Arc<[f32]>>>,
+    embedded: Mutex<Embedded>,
     threads: rayon::ThreadPool,
 }
 
@@ -283,8 +288,6 @@ impl Segmenter {
         };
         let row: Arc<[f32]> = text.embed(&key.0, modality)?.into();
         let mut embedded = self.embedded.lock().unwrap_or_else(PoisonError::into_inner);
-        // Free text has no end: what was asked first is kept.
-        const MOST_KEPT: usize = 4096;
         if embedded.len() < MOST_KEPT {
             embedded.insert(key, Arc::clone(&row));
         }

@@ -158,7 +158,7 @@ impl TextEncoder {
     fn encode(&self, ids: &[u32]) -> Result<Tensor, candle_core::Error> {
         match &self.tower {
             Tower::Ours { tower, first, second } => {
-                let pooled = self.pool(tower, ids)?;
+                let pooled = Self::pool(tower, ids)?;
                 second.forward(&first.forward(&pooled)?.gelu_erf()?)
             }
             Tower::Bert(tower) => tower.forward(ids)?.narrow(0, 0, 1),
@@ -166,7 +166,7 @@ impl TextEncoder {
     }
 
     /// Mean of the hidden states of all tokens that are not padding, `[1][hidden]`.
-    fn pool(&self, tower: &MpNet, ids: &[u32]) -> Result<Tensor, candle_core::Error> {
+    fn pool(tower: &MpNet, ids: &[u32]) -> Result<Tensor, candle_core::Error> {
         let hidden = tower.forward(ids)?;
         let kept: Vec<f32> = ids.iter().map(|&id| f32::from(id != tokenizer::PADDING)).collect();
         let count: f32 = kept.iter().sum();

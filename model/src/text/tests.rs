@@ -135,7 +135,12 @@ fn the_full_width_encoder_agrees_with_the_reference() {
             ids.iter().zip(mask).filter(|(_, m)| **m > 0.0).map(|(id, _)| *id as u32).collect();
         let Tower::Ours { tower, .. } = &encoder.tower else { unreachable!() };
         pooled.extend(
-            encoder.pool(tower, &kept).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+            TextEncoder::pool(tower, &kept)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap(),
         );
         let row = encoder.modalities.narrow(0, 0, 1).unwrap();
         let query = (encoder.encode(&kept).unwrap() + row).unwrap();

@@ -64,7 +64,7 @@ impl PromptTokenizer {
         max_tokens: usize,
     ) -> Result<Self, LoadTokenizerError> {
         let refused = || LoadTokenizerError::Vocabulary { file: file.to_owned() };
-        let lines = if file.ends_with(".json") {
+        let lines = if file == "tokenizer.json" {
             Cow::Owned(lines_of_json(bytes).ok_or_else(refused)?)
         } else {
             Cow::Borrowed(bytes)
@@ -124,7 +124,9 @@ fn lines_of_json(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut next = 0;
     for (id, word) in words {
         for gap in next..id {
-            lines.push_str(&format!("[gap {gap}]\n"));
+            lines.push_str("[gap ");
+            lines.push_str(&gap.to_string());
+            lines.push_str("]\n");
         }
         lines.push_str(word);
         lines.push('\n');
