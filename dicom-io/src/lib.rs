@@ -12,6 +12,7 @@ pub mod scu;
 pub mod secondary_capture;
 pub mod seg;
 pub mod series;
+pub mod sr;
 pub mod synthetic;
 mod upper_layer;
 

@@ -3,16 +3,16 @@
 mod check;
 mod color;
 mod content;
-mod decimal;
+pub(crate) mod decimal;
 mod enums;
-mod frames;
+pub(crate) mod frames;
 mod identity;
-mod modules;
+pub(crate) mod modules;
 mod pixels;
-mod sop;
+pub(crate) mod sop;
 mod source_attributes;
 mod text;
-mod writer;
+pub(crate) mod writer;
 
 pub use check::{SegMismatch, check, check_labelmap};
 pub use color::recommended_display_cielab;

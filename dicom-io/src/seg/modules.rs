@@ -23,48 +23,32 @@ const MANUFACTURER: &str = "prosector";
 /// Longest Algorithm Parameters, a long text.
 const MAX_LONG_TEXT: usize = 10240;
 
-/// Everything that the modules are written from.
-pub(crate) struct Parts<'a> {
+/// Where a result comes from: what all kinds of results say alike.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
     pub(crate) stack: &'a Stack,
     pub(crate) source: &'a SourceAttributes,
-    pub(crate) segments: &'a [SegmentInput<'a>],
     pub(crate) identity: &'a SegIdentity,
     pub(crate) provenance: &'a SegProvenance,
+}
+
+/// Everything that the modules of a segmentation are written from.
+pub(crate) struct Parts<'a> {
+    pub(crate) origin: Origin<'a>,
+    pub(crate) segments: &'a [SegmentInput<'a>],
     pub(crate) plan: &'a FramePlan,
     pub(crate) overlap: SegmentsOverlap,
     pub(crate) kind: SegmentationType,
 }
 
-impl Parts<'_> {
-    /// Elements of the data set up to group 0062.
-    pub(crate) fn write_modules(&self) -> Vec<u8> {
-        let mut dataset = DataSetWriter::new();
-        self.put_patient_and_study(&mut dataset);
-        self.put_series(&mut dataset);
-        self.put_equipment(&mut dataset);
-        self.put_image(&mut dataset);
-        self.put_references(&mut dataset);
-        self.put_dimensions(&mut dataset);
-        dataset.put(|w| {
-            w.sequence(tags::SEGMENT_SEQUENCE, |w| {
-                if self.kind == SegmentationType::Labelmap {
-                    w.item(|w| self.write_background(w));
-                }
-                for (index, segment) in self.segments.iter().enumerate() {
-                    w.item(|w| self.write_segment(index as u16 + 1, segment, w));
-                }
-            });
-        });
-        dataset.into_bytes()
-    }
-
+impl Origin<'_> {
     /// The moment of the job, in the offset that the copied times have too.
-    fn created(&self) -> OffsetDateTime {
+    pub(crate) fn created(&self) -> OffsetDateTime {
         let offset = self.source.ascii(tags::TIMEZONE_OFFSET_FROM_UTC).and_then(parse_offset);
         offset.map_or(self.identity.created, |offset| self.identity.created.to_offset(offset))
     }
 
-    fn date_and_time(&self) -> [String; 2] {
+    pub(crate) fn date_and_time(&self) -> [String; 2] {
         let created = self.created();
         let (hour, minute, second) = created.to_hms();
         [
@@ -73,7 +57,7 @@ impl Parts<'_> {
         ]
     }
 
-    fn put_patient_and_study(&self, dataset: &mut DataSetWriter) {
+    pub(crate) fn put_patient_and_study(&self, dataset: &mut DataSetWriter) {
         for element in &self.source.copied {
             dataset.put(|w| element.write(w));
         }
@@ -88,35 +72,12 @@ impl Parts<'_> {
             (tags::ACCESSION_NUMBER, *b"SH"),
             (tags::REFERRING_PHYSICIAN_NAME, *b"PN"),
             (tags::STUDY_ID, *b"SH"),
-            (tags::POSITION_REFERENCE_INDICATOR, *b"LO"),
         ] {
             dataset.empty_if_absent(tag, vr);
         }
-        if let Some(uid) = &self.stack.frame_of_reference_uid {
-            dataset.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
-        }
     }
 
-    fn put_series(&self, dataset: &mut DataSetWriter) {
-        let [date, time] = self.date_and_time();
-        let series = self.identity.series_instance_uid(self.kind.uid_word());
-        let description = LongString::fitted(&format!(
-            "Automatic segmentation (AI): {}",
-            self.provenance.protocol_name
-        ));
-        dataset.text(tags::MODALITY, *b"CS", "SEG");
-        dataset.text(tags::SERIES_INSTANCE_UID, *b"UI", series.as_str());
-        dataset.text(tags::SERIES_NUMBER, *b"IS", &self.identity.series_number.to_string());
-        dataset.text(tags::SERIES_DESCRIPTION, *b"LO", description.as_str());
-        for tag in [tags::SERIES_DATE, tags::CONTENT_DATE, tags::INSTANCE_CREATION_DATE] {
-            dataset.text(tag, *b"DA", &date);
-        }
-        for tag in [tags::SERIES_TIME, tags::CONTENT_TIME, tags::INSTANCE_CREATION_TIME] {
-            dataset.text(tag, *b"TM", &time);
-        }
-    }
-
-    fn put_equipment(&self, dataset: &mut DataSetWriter) {
+    pub(crate) fn put_equipment(&self, dataset: &mut DataSetWriter) {
         let provenance = self.provenance;
         let serial = LongString::fitted(&provenance.device_serial_number);
         let versions = [
@@ -157,16 +118,72 @@ impl Parts<'_> {
         });
     }
 
+    pub(crate) fn algorithm_name(&self) -> LongString {
+        LongString::fitted(&format!("{MANUFACTURER} {}", self.provenance.model_name))
+    }
+
+    /// What all results put into their series: `kind` is the word in its UIDs.
+    pub(crate) fn put_series(&self, dataset: &mut DataSetWriter, modality: &str, kind: &str) {
+        let [date, time] = self.date_and_time();
+        let series = self.identity.series_instance_uid(kind);
+        let description = LongString::fitted(&format!(
+            "Automatic segmentation (AI): {}",
+            self.provenance.protocol_name
+        ));
+        dataset.text(tags::MODALITY, *b"CS", modality);
+        dataset.text(tags::SERIES_INSTANCE_UID, *b"UI", series.as_str());
+        dataset.text(tags::SERIES_NUMBER, *b"IS", &self.identity.series_number.to_string());
+        dataset.text(tags::SERIES_DESCRIPTION, *b"LO", description.as_str());
+        for tag in [tags::SERIES_DATE, tags::CONTENT_DATE, tags::INSTANCE_CREATION_DATE] {
+            dataset.text(tag, *b"DA", &date);
+        }
+        for tag in [tags::SERIES_TIME, tags::CONTENT_TIME, tags::INSTANCE_CREATION_TIME] {
+            dataset.text(tag, *b"TM", &time);
+        }
+    }
+}
+
+impl Parts<'_> {
+    /// Elements of the data set up to group 0062.
+    pub(crate) fn write_modules(&self) -> Vec<u8> {
+        let mut dataset = DataSetWriter::new();
+        self.origin.put_patient_and_study(&mut dataset);
+        self.origin.put_series(&mut dataset, "SEG", self.kind.uid_word());
+        self.origin.put_equipment(&mut dataset);
+        self.put_frame_of_reference(&mut dataset);
+        self.put_image(&mut dataset);
+        self.put_references(&mut dataset);
+        self.put_dimensions(&mut dataset);
+        dataset.put(|w| {
+            w.sequence(tags::SEGMENT_SEQUENCE, |w| {
+                if self.kind == SegmentationType::Labelmap {
+                    w.item(|w| self.write_background(w));
+                }
+                for (index, segment) in self.segments.iter().enumerate() {
+                    w.item(|w| self.write_segment(index as u16 + 1, segment, w));
+                }
+            });
+        });
+        dataset.into_bytes()
+    }
+
+    fn put_frame_of_reference(&self, dataset: &mut DataSetWriter) {
+        dataset.empty_if_absent(tags::POSITION_REFERENCE_INDICATOR, *b"LO");
+        if let Some(uid) = &self.origin.stack.frame_of_reference_uid {
+            dataset.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
+        }
+    }
+
     fn put_image(&self, dataset: &mut DataSetWriter) {
-        let [_, rows, columns] = self.stack.geometry.shape();
-        let instance = self.identity.sop_instance_uid(self.kind.uid_word());
+        let [_, rows, columns] = self.origin.stack.geometry.shape();
+        let instance = self.origin.identity.sop_instance_uid(self.kind.uid_word());
         dataset.text(tags::SOP_CLASS_UID, *b"UI", self.kind.sop_class_uid().as_str());
         dataset.text(tags::SOP_INSTANCE_UID, *b"UI", instance.as_str());
         dataset.text(tags::IMAGE_TYPE, *b"CS", "DERIVED\\PRIMARY");
         dataset.text(tags::INSTANCE_NUMBER, *b"IS", "1");
         dataset.text(tags::CONTENT_LABEL, *b"CS", "SEGMENTATION");
         let description =
-            LongString::fitted(&format!("AI segmentation. {}", self.provenance.notice));
+            LongString::fitted(&format!("AI segmentation. {}", self.origin.provenance.notice));
         dataset.text(tags::CONTENT_DESCRIPTION, *b"LO", description.as_str());
         dataset.text(tags::CONTENT_CREATOR_NAME, *b"PN", "prosector^automatic");
         dataset.us(tags::SAMPLES_PER_PIXEL, 1);
@@ -192,17 +209,17 @@ impl Parts<'_> {
 
     /// Once lossy, always lossy (PS3.3 C.7.6.1.1.5).
     fn put_lossy(&self, dataset: &mut DataSetWriter) {
-        if !self.stack.lossy_image_compression {
+        if !self.origin.stack.lossy_image_compression {
             dataset.text(tags::LOSSY_IMAGE_COMPRESSION, *b"CS", "00");
             return;
         }
-        let first = &self.stack.slices[0];
+        let first = &self.origin.stack.slices[0];
         if let Some(method) = lossy_method(first.transfer_syntax_uid.as_str()) {
             dataset.text(tags::LOSSY_IMAGE_COMPRESSION_METHOD, *b"CS", method);
         }
         // What the source states replaces what its file suggests.
         dataset.text(tags::LOSSY_IMAGE_COMPRESSION_RATIO, *b"DS", &self.apparent_ratio());
-        for element in self.source.lossy.iter().filter(|element| !element.value.is_empty()) {
+        for element in self.origin.source.lossy.iter().filter(|element| !element.value.is_empty()) {
             dataset.put(|w| element.write(w));
         }
         dataset.text(tags::LOSSY_IMAGE_COMPRESSION, *b"CS", "01");
@@ -210,8 +227,8 @@ impl Parts<'_> {
 
     /// Ratio of 16-bit pixels to the first file, for a source that is lossy but does not say by how much.
     fn apparent_ratio(&self) -> String {
-        let [slices, rows, columns] = self.stack.geometry.shape();
-        let first = &self.stack.slices[0];
+        let [slices, rows, columns] = self.origin.stack.geometry.shape();
+        let first = &self.origin.stack.slices[0];
         let frames = if first.frame_number.is_some() { slices } else { 1 };
         let bytes = std::fs::metadata(&first.path).map_or(0, |metadata| metadata.len());
         let ratio = (2 * frames * rows * columns) as f64 / bytes.max(1) as f64;
@@ -220,8 +237,13 @@ impl Parts<'_> {
 
     fn put_references(&self, dataset: &mut DataSetWriter) {
         let mut seen = HashSet::new();
-        let instances: Vec<_> =
-            self.stack.slices.iter().filter(|slice| seen.insert(&slice.sop_instance_uid)).collect();
+        let instances: Vec<_> = self
+            .origin
+            .stack
+            .slices
+            .iter()
+            .filter(|slice| seen.insert(&slice.sop_instance_uid))
+            .collect();
         dataset.put(|w| {
             w.sequence(tags::REFERENCED_SERIES_SEQUENCE, |w| {
                 w.item(|w| {
@@ -235,7 +257,7 @@ impl Parts<'_> {
                             });
                         }
                     });
-                    let series = self.stack.series_instance_uid.as_str();
+                    let series = self.origin.stack.series_instance_uid.as_str();
                     w.text(tags::SERIES_INSTANCE_UID, *b"UI", series);
                 });
             });
@@ -243,7 +265,7 @@ impl Parts<'_> {
     }
 
     fn put_dimensions(&self, dataset: &mut DataSetWriter) {
-        let organization = self.identity.dimension_organization_uid(self.kind.uid_word());
+        let organization = self.origin.identity.dimension_organization_uid(self.kind.uid_word());
         dataset.put(|w| {
             w.sequence(tags::DIMENSION_ORGANIZATION_SEQUENCE, |w| {
                 w.item(|w| w.text(tags::DIMENSION_ORGANIZATION_UID, *b"UI", &organization));
@@ -281,14 +303,14 @@ impl Parts<'_> {
     /// Whether the slices do not lie along the normal of their planes.
     fn is_tilted(&self) -> bool {
         const TOLERANCE_MM: f64 = 1e-3;
-        let step_mm = self.stack.geometry.spacing_mm()[0];
-        step_mm - self.stack.geometry.plane_distance_mm() > TOLERANCE_MM
+        let step_mm = self.origin.stack.geometry.spacing_mm()[0];
+        step_mm - self.origin.stack.geometry.plane_distance_mm() > TOLERANCE_MM
     }
 
     /// Describes the value 0 of a label map: every value that occurs needs a segment (PS3.3 C.8.20.2).
     fn write_background(&self, writer: &mut ElementWriter) {
         let background = concept("125040", "DCM", "Background");
-        let algorithm = self.algorithm_name();
+        let algorithm = self.origin.algorithm_name();
         writer.concept(tags::SEGMENTED_PROPERTY_CATEGORY_CODE_SEQUENCE, &background);
         writer.us(tags::SEGMENT_NUMBER, &[0]);
         writer.text(tags::SEGMENT_LABEL, *b"LO", "Background");
@@ -297,14 +319,10 @@ impl Parts<'_> {
         writer.concept(tags::SEGMENTED_PROPERTY_TYPE_CODE_SEQUENCE, &background);
     }
 
-    fn algorithm_name(&self) -> LongString {
-        LongString::fitted(&format!("{MANUFACTURER} {}", self.provenance.model_name))
-    }
-
     fn write_segment(&self, number: u16, segment: &SegmentInput<'_>, writer: &mut ElementWriter) {
         let description = segment.description;
         let concept = &description.concept;
-        let algorithm = self.algorithm_name();
+        let algorithm = self.origin.algorithm_name();
         if let Some(region) = &concept.anatomic_region {
             writer.sequence(tags::ANATOMIC_REGION_SEQUENCE, |w| {
                 w.item(|w| {
@@ -333,17 +351,17 @@ impl Parts<'_> {
                 }
             });
         });
-        let tracking = self.identity.tracking_uid(&description.prompt);
+        let tracking = self.origin.identity.tracking_uid(&description.prompt);
         writer.text(tags::TRACKING_ID, *b"UT", description.label.as_str());
         writer.text(tags::TRACKING_UID, *b"UI", &tracking);
     }
 
     fn write_algorithm(&self, prompt: &str, name: &str, writer: &mut ElementWriter) {
-        let provenance = self.provenance;
+        let provenance = self.origin.provenance;
         let version = LongString::fitted(&provenance.model_version);
         let parameters = printable(&format!(
             "prompt={prompt}; modality={}; pack=sha256:{}; protocol={}; revision={}; software={} {}",
-            self.stack.modality,
+            self.origin.stack.modality,
             provenance.pack_digest,
             provenance.protocol_name,
             provenance.protocol_revision,

@@ -1,13 +1,13 @@
 //! Builds a segmentation object from masks.
 
 use dicom::dictionary_std::tags;
-use dicom_types::{SeriesInstanceUid, SopInstanceUid};
+use dicom_types::{SeriesInstanceUid, SopClassUid, SopInstanceUid};
 
 use super::content::{SegProvenance, SegmentInput};
 use super::enums::{SegmentationType, SegmentsOverlap};
 use super::frames::{FramePlan, write_functional_groups};
 use super::identity::SegIdentity;
-use super::modules::{Parts, masks};
+use super::modules::{Origin, Parts, masks};
 use super::pixels::{FramePacker, append_labels, label_bytes, overlapping_pair, segments_overlap};
 use super::source_attributes::{ReadSourceAttributesError, SourceAttributes};
 use super::writer::{ElementWriter, Vr};
@@ -189,11 +189,8 @@ fn build_kind(
 
     let source = read_source(stack)?;
     let parts = Parts {
-        stack,
-        source: &source,
+        origin: Origin { stack, source: &source, identity, provenance },
         segments: &kept,
-        identity,
-        provenance,
         plan: &plan,
         overlap,
         kind,
@@ -206,7 +203,7 @@ fn build_kind(
     groups.header(tags::PIXEL_DATA, pixel_vr, pixel_bytes);
     let groups = groups.into_bytes();
 
-    let mut bytes = file_meta(kind, &sop_instance_uid).encode();
+    let mut bytes = file_meta(kind.sop_class_uid(), &sop_instance_uid).encode();
     let total = bytes.len() + modules.len() + groups.len() + pixel_bytes as usize;
     bytes.reserve_exact(total - bytes.len());
     bytes.extend_from_slice(&modules);
@@ -232,9 +229,10 @@ fn build_kind(
     }))
 }
 
-fn file_meta(kind: SegmentationType, sop_instance_uid: &SopInstanceUid) -> FileMeta {
+/// The meta group of an object in Explicit VR Little Endian.
+pub(crate) fn file_meta(sop_class_uid: SopClassUid, sop_instance_uid: &SopInstanceUid) -> FileMeta {
     FileMeta {
-        sop_class_uid: kind.sop_class_uid(),
+        sop_class_uid,
         sop_instance_uid: sop_instance_uid.clone(),
         transfer_syntax_uid: EXPLICIT_LITTLE.parse().expect("a constant UID is well formed"),
         source_ae_title: None,
@@ -276,7 +274,7 @@ fn pixel_bytes(frames: usize, frame_bits: usize) -> Result<u32, BuildSegError> {
     Ok(bytes as u32)
 }
 
-fn read_source(stack: &Stack) -> Result<SourceAttributes, BuildSegError> {
+pub(crate) fn read_source(stack: &Stack) -> Result<SourceAttributes, BuildSegError> {
     let first = &stack.slices[0];
     let attributes = SourceAttributes::read(&first.path).map_err(|source| {
         BuildSegError::Source { instance: first.sop_instance_uid.clone(), source }

@@ -186,6 +186,11 @@ impl DataSetWriter {
         }
     }
 
+    /// Takes an element out again.
+    pub(crate) fn remove(&mut self, tag: Tag) {
+        self.elements.remove(&tag);
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.elements.values().map(Vec::len).sum());
         for element in self.elements.into_values() {

@@ -6,5 +6,6 @@ mod example;
 mod labelmap;
 mod mutants;
 mod peers;
+mod report;
 mod series;
 mod source;
