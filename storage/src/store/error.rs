@@ -71,10 +71,13 @@ impl From<sqlx::Error> for DatabaseError {
     }
 }
 
-/// PostgreSQL: connection (08), rollback (40), resources (53), shutdown and restart (57P); SQLite: busy (5) and locked (6)
+/// PostgreSQL: connection (08), silence in a transaction (25P03), rollback (40), resources (53), lock not to be had in
+/// time (55P03), shutdown and restart (57P); SQLite: busy (5) and locked (6)
 /// with their extended codes in the upper bytes.
 fn is_transient_code(code: &str) -> bool {
-    if code.len() == 5 && ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class)) {
+    if code.len() == 5
+        && ["08", "25P03", "40", "53", "55P03", "57P"].iter().any(|class| code.starts_with(class))
+    {
         return true;
     }
     code.parse::<u32>().is_ok_and(|code| code < 10_000 && matches!(code & 0xff, 5 | 6))
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn tells_passing_refusals_from_lasting_ones() {
-        for code in ["40P01", "57P01", "08006", "53300", "5", "261", "517"] {
+        for code in ["40P01", "57P01", "08006", "53300", "55P03", "25P03", "5", "261", "517"] {
             assert!(is_transient_code(code), "{code}");
         }
         for code in ["23505", "42P01", "22P02", "2067", "19", ""] {

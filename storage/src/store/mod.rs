@@ -22,6 +22,11 @@ use sql::{Pool, Transaction, values};
 
 /// How long an operation waits for a connection, and SQLite for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long PostgreSQL waits for a process that has begun a transaction and says nothing more. One that is stopped, or
+/// whose machine is gone, must not keep the ledger's head, which every other process needs.
+const SILENCE: &str = "5s";
+/// How long a statement waits for a row that another transaction holds.
+const LOCK_PATIENCE: &str = "20s";
 const POSTGRES_CONNECTIONS: u32 = 12;
 const SQLITE_READERS: u32 = 4;
 
@@ -48,10 +53,14 @@ impl Store {
             connect_sqlite(Path::new(path)).await?
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let options = PgConnectOptions::from_str(url).map_err(|_| DatabaseError::Address)?;
+            let options = options.application_name("prosector").options([
+                ("idle_in_transaction_session_timeout", SILENCE),
+                ("lock_timeout", LOCK_PATIENCE),
+            ]);
             let pool = PgPoolOptions::new()
                 .max_connections(POSTGRES_CONNECTIONS)
                 .acquire_timeout(PATIENCE)
-                .connect_with(options.application_name("prosector"))
+                .connect_with(options)
                 .await?;
             Pool::Postgres(pool)
         } else {
@@ -112,4 +121,34 @@ async fn connect_sqlite(path: &Path) -> Result<Pool, DatabaseError> {
         .connect_with(options.pragma("query_only", "on"))
         .await?;
     Ok(Pool::Sqlite { writer, readers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, EventKind};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_process_that_stops_in_a_transaction_does_not_stop_the_others() {
+        let url = tokio::task::spawn_blocking(|| {
+            test_harness::postgres::shared().create_database().unwrap()
+        });
+        let url = url.await.unwrap();
+        let stopped = Store::connect(&url, "stopped").await.unwrap();
+        stopped.migrate().await.unwrap();
+        let mut transaction = stopped.begin().await.unwrap();
+        let held = "select seq from ledger_head for update";
+        transaction.rows(held, values![]).await.unwrap();
+        let other = Store::connect(&url, "other").await.unwrap();
+
+        other.record(Event::new(EventKind::ServiceStarted)).await.unwrap();
+
+        let late = Event::new(EventKind::ServiceStopped);
+        transaction.record(late.clone());
+        let error = transaction.commit().await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        stopped.record(late).await.unwrap();
+        let verdict = other.verify_ledger(None).await.unwrap();
+        assert_eq!((verdict.sound, verdict.defect), (2, None));
+    }
 }

@@ -23,6 +23,7 @@ on_both! {
     an_association_is_counted_and_closed_once,
     associations_of_a_lost_listener_are_closed,
     a_rejected_association_is_recorded_with_its_reason,
+    an_error_of_the_database_repeats_no_value,
     batches_from_many_associations_at_once_are_all_recorded,
 }
 
@@ -248,4 +249,25 @@ async fn batches_from_many_associations_at_once_are_all_recorded(bench: Bench) {
     let counts: Vec<_> = listing.rows.iter().map(|study| study.instances).collect();
     assert_eq!(counts, [40, 40, 40]);
     assert_eq!(bench.store.verify_ledger(None).await.unwrap().defect, None);
+}
+
+async fn an_error_of_the_database_repeats_no_value(bench: Bench) {
+    bench.raw("drop table patient_identity").await.unwrap();
+    let without_table = bench.store.record_instances(&[instance(1, 1)]).await.unwrap_err();
+    let mut stray = instance(1, 2);
+    stray.association_id = Some("00000000-0000-4000-8000-0000000abcde".parse().unwrap());
+    let recreated = "create table patient_identity (study_instance_uid text, patient_id text, \
+                     accession_number text, recorded_at timestamptz, \
+                     primary key (study_instance_uid, patient_id, accession_number), \
+                     check (patient_id <> 'PATIENT-0'))";
+    bench.raw(recreated).await.unwrap();
+    let refused = bench.store.record_instances(&[stray]).await.unwrap_err();
+
+    for error in [without_table, refused] {
+        let text = format!("{error:?} {error}");
+        assert!(!error.is_transient(), "{text}");
+        for value in ["PATIENT", "ACCESSION", "abcde"] {
+            assert!(!text.contains(value), "{text}");
+        }
+    }
 }
