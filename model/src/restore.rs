@@ -155,3 +155,99 @@ impl Probabilities {
         f64::from(self.values[place])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dicom_types::{GridGeometry, Modality, Volume};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pack::Preprocessing;
+    use crate::preprocess::{OrientationCode, prepare};
+
+    /// The rule for one voxel, written down plainly: clamp, then the weighted sum of the eight neighbours.
+    fn plain_value(values: &[f32], shape: [usize; 3], place: [f64; 3]) -> f64 {
+        let is_inside = (0..3).all(|k| place[k] >= -0.5 && place[k] < shape[k] as f64 - 0.5);
+        if !is_inside {
+            return 0.0;
+        }
+        let mut sum = 0.0;
+        for corner in 0..8 {
+            let mut weight = 1.0;
+            let mut index = 0;
+            for k in 0..3 {
+                let clamped = place[k].clamp(0.0, shape[k] as f64 - 1.0);
+                let fraction = clamped - clamped.floor();
+                let is_far = corner >> k & 1 == 1;
+                weight *= if is_far { fraction } else { 1.0 - fraction };
+                let neighbour = clamped.floor() as usize + usize::from(is_far);
+                index = index * shape[k] + neighbour.min(shape[k] - 1);
+            }
+            sum += weight * f64::from(values[index]);
+        }
+        sum
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// The expected mask is found by way of patient space, not of axes and flips: any permutation of axes, any
+        /// oblique direction and any gantry tilt must end at the same voxels.
+        #[test]
+        fn masks_lie_where_their_probabilities_lie_in_the_patient(
+            permutation in Just([0usize, 1, 2]).prop_shuffle(),
+            flips in prop::array::uniform3(any::<bool>()),
+            noise in prop::array::uniform9(-0.25f64..0.25),
+            origin in prop::array::uniform3(-200.0f64..200.0),
+            is_sagittal in any::<bool>(),
+            phase in prop::array::uniform3(0.0f64..6.0),
+        ) {
+            let lengths = [3.1, 1.3, 1.1];
+            let mut steps = [[0.0; 3]; 3];
+            for axis in 0..3 {
+                steps[axis][permutation[axis]] = if flips[axis] { -lengths[axis] } else { lengths[axis] };
+            }
+            for (step, n) in steps.as_flattened_mut().iter_mut().zip(noise) {
+                *step += n;
+            }
+            let stored_shape = [9, 14, 17];
+            let geometry = GridGeometry::new(stored_shape, origin, steps).unwrap();
+            let values = (0..geometry.voxels()).map(|i| 50.0 + (i % 7) as f32).collect();
+            let volume = Volume::new(geometry, values).unwrap();
+            let code = if is_sagittal { OrientationCode::Asr } else { OrientationCode::Ras };
+            let settings = Preprocessing {
+                spacing_mm: [1.5, 1.4, 2.5],
+                window: [32; 3],
+                ct_clip_hu: [-500.0, 1000.0],
+                other_clip_percentiles: [0.5, 99.5],
+            };
+            let prepared = prepare(&volume, Modality::Mr, code, &settings).unwrap();
+            let shape = prepared.shape;
+            let mut values = Vec::new();
+            for h in 0..shape[0] { for w in 0..shape[1] { for d in 0..shape[2] {
+                let wave = (h as f64 * 0.5 + phase[0]).sin()
+                    + (w as f64 * 0.4 + phase[1]).sin()
+                    + (d as f64 * 0.6 + phase[2]).sin();
+                values.push((1.0 / (1.0 + (-2.0 * wave).exp())) as f32);
+            }}}
+            let probabilities =
+                Probabilities { start: [0; 3], shape, values: values.clone(), volume: shape };
+
+            let grid = StoredGrid::new(stored_shape, &prepared.oriented, &prepared.from_oriented);
+            let mask = grid.unwrap().mask(&probabilities).unwrap();
+
+            let to_oriented = prepared.oriented.affine.inverse().unwrap();
+            for s in 0..stored_shape[0] { for r in 0..stored_shape[1] { for c in 0..stored_shape[2] {
+                let [x, y, z] = geometry.position_mm([s as f64, r as f64, c as f64]);
+                let place = prepared.from_oriented.apply(to_oriented.apply([-x, -y, z]));
+                let is_at_the_rim = (0..3).any(|k| {
+                    (place[k] + 0.5).abs() < 1e-3 || (place[k] + 0.5 - shape[k] as f64).abs() < 1e-3
+                });
+                let value = plain_value(&values, shape, place);
+                if !is_at_the_rim && (value - 0.5).abs() > 1e-3 {
+                    prop_assert_eq!(mask.contains([s, r, c]), value > 0.5, "at {:?}", [s, r, c]);
+                }
+            }}}
+        }
+    }
+}
