@@ -4,6 +4,9 @@ use dicom::dictionary_std::tags;
 
 use crate::series::attributes::Attributes;
 
+/// Most pixels of a frame, 8192 x 8192: a header costs nothing to write, and decoders reserve what it says.
+const MAX_PIXELS: usize = 1 << 26;
+
 /// Image Pixel attributes (PS3.3 C.7.6.3) of images with one grey value per pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::series) struct PixelFormat {
@@ -32,6 +35,9 @@ impl PixelFormat {
         let positive = |tag| dataset.parsed::<u16>(tag).filter(|&n| n > 0);
         let rows = positive(tags::ROWS).ok_or("no valid Rows")?;
         let columns = positive(tags::COLUMNS).ok_or("no valid Columns")?;
+        if usize::from(rows) * usize::from(columns) > MAX_PIXELS {
+            return Err("more pixels than any cross-section has");
+        }
         let bits_allocated =
             dataset.parsed(tags::BITS_ALLOCATED).ok_or("no valid Bits Allocated")?;
         if !matches!(bits_allocated, 8 | 16 | 32) {

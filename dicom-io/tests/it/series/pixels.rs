@@ -163,6 +163,11 @@ fn refuses_pixels_that_it_cannot_interpret() {
     });
     reasons.push(files.read().refusals[0].reason.to_string());
     let files = slices_of_words(&[1, 2], |dataset| {
+        number(dataset, tags::ROWS, 65535);
+        number(dataset, tags::COLUMNS, 65535);
+    });
+    reasons.push(files.read().refusals[0].reason.to_string());
+    let files = slices_of_words(&[1, 2], |dataset| {
         text(dataset, tags::RESCALE_SLOPE, VR::DS, "0");
     });
     reasons.push(files.read().refusals[0].reason.to_string());
