@@ -10,6 +10,9 @@ use super::element::Layout;
 use super::scanner::Scanner;
 use super::{HeaderLimits, InstanceHeader, ReadHeaderError, RequiredUid, dataset};
 
+/// Most bytes that a header may inflate to: a kilobyte on the wire can become a megabyte of work.
+const MAX_INFLATED_BYTES: u64 = 64 << 20;
+
 /// Takes the bytes of a data set in a known transfer syntax until Pixel Data is reached.
 ///
 /// Bytes that arrive after that are ignored, so that a caller may go on feeding a whole data set.
@@ -34,6 +37,10 @@ impl HeaderReader {
             return Err(ReadHeaderError::TransferSyntax(transfer_syntax_uid));
         };
         let inflater = is_deflated(transfer_syntax_uid.as_str()).then(Inflater::new);
+        let mut limits = limits;
+        if inflater.is_some() {
+            limits.max_bytes = limits.max_bytes.min(MAX_INFLATED_BYTES);
+        }
         Ok(Self { transfer_syntax_uid, limits, scanner: Scanner::new(layout, limits), inflater })
     }
 
@@ -155,5 +162,37 @@ impl Inflater {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::DeflateEncoder;
+
+    use super::*;
+
+    #[test]
+    fn a_small_stream_that_inflates_without_end_is_refused() {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..100 {
+            // A private element of 1 MiB, again and again: each alone is within every limit.
+            encoder.write_all(&[9, 0, 0x10, 0x10, b'O', b'B', 0, 0, 0, 0, 0x10, 0]).unwrap();
+            encoder.write_all(&zeros).unwrap();
+        }
+        let bomb = encoder.finish().unwrap();
+        let syntax = uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.parse().unwrap();
+        let mut reader = HeaderReader::new(syntax, HeaderLimits::for_receiving()).unwrap();
+
+        let error = reader.feed(&bomb).unwrap_err();
+
+        assert!(bomb.len() < 1 << 20);
+        assert!(
+            matches!(error, ReadHeaderError::TooLarge { limit: MAX_INFLATED_BYTES }),
+            "{error:?}"
+        );
     }
 }

@@ -20,8 +20,8 @@ use super::receiver::{
 use super::store::StoreOperation;
 use crate::dimse::{CommandField, CommandSet, MAX_COMMAND_BYTES, Status, StoreStatus};
 use crate::upper_layer::{
-    AssociationRequest, COMMAND, LAST, Link, PDV_HEADER_BYTES, PduKind, WireError, data_header,
-    data_values, parse_request,
+    AssociationRequest, COMMAND, LAST, Link, PDU_HEADER_BYTES, PDV_HEADER_BYTES, PduKind,
+    WireError, data_header, data_values, parse_request,
 };
 
 /// How long a peer may take to close after we said the last word (the ARTIM timer of PS3.8 9.1.5).
@@ -272,7 +272,9 @@ where
     async fn serve_messages(&mut self) -> Ending {
         let shared = Arc::clone(&self.shared);
         let timeouts = shared.config.timeouts;
-        let max_pdu_bytes = shared.config.limits.max_pdu_bytes;
+        // Some peers count the headers of PDU and data value on top of the length that was agreed.
+        let headers = (PDU_HEADER_BYTES + PDV_HEADER_BYTES) as u32;
+        let max_pdu_bytes = shared.config.limits.max_pdu_bytes.saturating_add(headers);
         let mut phase = Phase::BetweenMessages;
         let mut deadline = Instant::now() + timeouts.idle;
         loop {
