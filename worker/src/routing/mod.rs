@@ -5,7 +5,7 @@ mod facts;
 mod value_test;
 
 pub(crate) use condition::Condition;
-pub(crate) use facts::{GeometryFacts, Plane, SeriesFacts};
+pub(crate) use facts::{GeometryFacts, SeriesFacts};
 
 use crate::protocol::Protocol;
 

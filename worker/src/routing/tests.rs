@@ -4,6 +4,7 @@ use dicom_types::GridGeometry;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::facts::Plane;
 use super::*;
 use crate::config::{FieldPath, Problems};
 use dicom_io::Attribute;

@@ -9,6 +9,8 @@ mod table;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
+use dicom_types::Modality;
+
 pub(crate) use class::{Class, parse_rgb};
 pub(crate) use set::{Sex, TargetSet};
 
@@ -61,6 +63,13 @@ impl Vocabulary {
     /// Names of all sets, in alphabetical order.
     pub(crate) fn set_names(&self) -> impl Iterator<Item = &str> {
         self.sets.keys().map(String::as_str)
+    }
+
+    /// Every prompt with every modality that it was trained on.
+    pub(crate) fn trained(&self) -> impl Iterator<Item = (&str, Modality)> {
+        self.classes.iter().flat_map(|class| {
+            class.modalities.iter().map(|modality| (class.name.as_str(), *modality))
+        })
     }
 
     /// Prompts and synonyms.

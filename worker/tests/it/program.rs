@@ -4,14 +4,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// What the program said, and how it ended.
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs `prosector` in `folder` with nothing of ours in the environment but `variables`.
-pub fn prosector_with(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Run {
+pub(crate) fn prosector_with(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_prosector"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PROSECTOR__") {
@@ -28,6 +28,6 @@ pub fn prosector_with(folder: &Path, args: &[&str], variables: &[(&str, &str)]) 
 }
 
 /// Runs `prosector` in `folder`.
-pub fn prosector(folder: &Path, args: &[&str]) -> Run {
+pub(crate) fn prosector(folder: &Path, args: &[&str]) -> Run {
     prosector_with(folder, args, &[])
 }

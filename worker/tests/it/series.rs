@@ -6,7 +6,7 @@ use dicom_io::synthetic::{SyntheticSeries, write_series};
 use dicom_types::{GridGeometry, Modality, Volume};
 
 /// Writes an axial series of `slices` slices of 24 rows and 32 columns to `folder`.
-pub fn write_axial(folder: &Path, uid: &str, modality: Modality, slices: usize) {
+pub(crate) fn write_axial(folder: &Path, uid: &str, modality: Modality, slices: usize) {
     let steps = [[0.0, 0.0, 5.0], [0.0, 2.0, 0.0], [2.0, 0.0, 0.0]];
     let geometry = GridGeometry::new([slices, 24, 32], [-32.0, -24.0, 0.0], steps).unwrap();
     let values = (0..geometry.voxels()).map(|i| (i % 700) as f32 - 350.0).collect();

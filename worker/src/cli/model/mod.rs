@@ -1,5 +1,8 @@
 //! `prosector model`
 
+mod import;
+mod prompts;
+
 use anyhow::Result;
 use clap::Subcommand;
 use prosector_model::{Pack, PromptModality};
@@ -12,6 +15,8 @@ use crate::packs::{self, PackError};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Turn checkpoints in the published layout into a pack
+    Import(import::Arguments),
     /// Print what a pack holds and where it comes from
     Inspect {
         /// A name in model.packs, a folder, or phantom
@@ -27,10 +32,16 @@ pub(super) enum Command {
         #[arg(value_name = "PACK")]
         pack: String,
     },
+    /// Print how a pack understands texts: where their embedding comes from, and the nearest prompt that it caches
+    Prompts(prompts::Arguments),
 }
 
 pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
     match command {
+        Command::Import(arguments) => import::run(arguments),
+        Command::Prompts(arguments) => {
+            prompts::run(arguments, &open_pack(&loaded.config, &arguments.pack)?)
+        }
         Command::Inspect { pack, format } => inspect(&open_pack(&loaded.config, pack)?, *format),
         Command::Verify { pack } => verify(&open_pack(&loaded.config, pack)?),
     }
