@@ -38,8 +38,6 @@ pub(crate) struct Protocol {
     pub(crate) priority: Priority,
     /// Voxel order for the network.
     pub(crate) orientation: OrientationCode,
-    /// Forms of the result.
-    pub(crate) forms: Vec<ResultForm>,
     /// Names of destinations.
     pub(crate) destinations: Vec<String>,
     /// The protocol as it was written, keys in a fixed order.
@@ -124,7 +122,7 @@ impl Protocol {
             &path.key("orientation"),
             problems,
         );
-        let forms = forms(&raw.forms, &path.key("forms"), problems);
+        check_forms(&raw.forms, &path.key("forms"), problems);
         check_destinations(
             &raw.destinations,
             &path.key("destinations"),
@@ -141,7 +139,6 @@ impl Protocol {
             targets,
             priority: priority?,
             orientation: orientation?,
-            forms,
             destinations: raw.destinations.clone(),
             definition: definition(raw),
         })
@@ -178,17 +175,14 @@ fn choose<T: Copy>(
 
 /// A form that this version does not write may stand in a list as a preference, as long as another one follows that
 /// it does write: a site that gets nothing of what it asked for must hear of it at the start.
-fn forms(raw: &[String], path: &FieldPath, problems: &mut Problems) -> Vec<ResultForm> {
-    if raw.is_empty() {
-        return WRITTEN_FORMS.to_vec();
-    }
+fn check_forms(raw: &[String], path: &FieldPath, problems: &mut Problems) {
     let words: Vec<&str> = ResultForm::ALL.iter().map(|form| form.as_str()).collect();
-    let mut written = Vec::new();
+    let mut is_any_written = raw.is_empty();
     let mut all_known = true;
     for (index, word) in raw.iter().enumerate() {
         let path = path.index(index);
         match word.parse::<ResultForm>() {
-            Ok(form) if WRITTEN_FORMS.contains(&form) => written.push(form),
+            Ok(form) if WRITTEN_FORMS.contains(&form) => is_any_written = true,
             Ok(form) => problems.warn(&path, format!("this version writes no {form}")),
             Err(_) => {
                 all_known = false;
@@ -197,11 +191,10 @@ fn forms(raw: &[String], path: &FieldPath, problems: &mut Problems) -> Vec<Resul
             }
         }
     }
-    if written.is_empty() && all_known {
+    if !is_any_written && all_known {
         let words = WRITTEN_FORMS.map(ResultForm::as_str).join(", ");
         problems.error(path, format!("this version writes {words} alone"));
     }
-    written
 }
 
 fn check_destinations(

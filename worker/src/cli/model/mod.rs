@@ -3,9 +3,9 @@
 mod import;
 mod prompts;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use prosector_model::{Pack, PromptModality};
+use prosector_model::{Convolution, Cost, Pack, PromptModality};
 use serde_json::{Value, json};
 
 use super::table::{Format, Table};
@@ -26,7 +26,7 @@ pub(super) enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Recompute the digest of every file of a pack
+    /// Recompute the digest of every file of a pack, and run its self test
     Verify {
         /// A name in model.packs, a folder, or phantom
         #[arg(value_name = "PACK")]
@@ -58,8 +58,7 @@ pub(super) fn open_pack(config: &Config, name: &str) -> Result<Pack> {
 fn inspect(pack: &Pack, format: Format) -> Result<Outcome> {
     let manifest = pack.manifest();
     let architecture = &manifest.architecture;
-    let shapes = architecture.tensors();
-    let parameters: usize = shapes.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let cost = Cost::of(manifest);
     let prompts: Vec<String> = PromptModality::ALL
         .iter()
         .map(|modality| (modality.as_str(), pack.prompts().prompts(*modality).count()))
@@ -74,7 +73,11 @@ fn inspect(pack: &Pack, format: Format) -> Result<Outcome> {
         ("digest", json!(pack.digest().to_string())),
         ("licence", json!(manifest.licence)),
         ("channels", json!(architecture.channels)),
-        ("network_parameters", json!(parameters)),
+        ("network_parameters", json!(cost.parameters)),
+        ("multiply_adds_per_window", json!(cost.macs_per_window)),
+        ("multiply_adds_per_target", json!(cost.macs_per_target)),
+        ("weight_bytes", json!(cost.weight_bytes)),
+        ("window_bytes", json!(cost.window_bytes)),
         ("query_width", json!(architecture.query_width)),
         ("spacing_mm", json!(manifest.preprocessing.spacing_mm)),
         ("window_voxels", json!(manifest.preprocessing.window)),
@@ -93,12 +96,17 @@ fn inspect(pack: &Pack, format: Format) -> Result<Outcome> {
 }
 
 fn verify(pack: &Pack) -> Result<Outcome> {
-    pack.verify_digests()?;
-    let manifest = pack.manifest();
-    output::print(&format!(
-        "{}: {} files are as the manifest says\n",
-        manifest.name,
-        manifest.files.len()
-    ))?;
+    let verified = pack.verify(Convolution::default()).context("the pack is not fit for use")?;
+    let probe = match verified.probe_difference {
+        Some(difference) => format!("the network answers its self test within {difference:.1e}"),
+        None => "it carries no self test of its network".to_owned(),
+    };
+    let text = match verified.embedding_difference {
+        Some(difference) => format!("cached prompts are embedded anew within {difference:.1e}"),
+        None => "no cached prompt could be embedded anew".to_owned(),
+    };
+    let name = &pack.manifest().name;
+    let files = verified.files;
+    output::print(&format!("{name}: {files} files are as the manifest says; {probe}; {text}\n"))?;
     Ok(Outcome::Done)
 }
