@@ -31,9 +31,10 @@ impl Progress {
 
     /// Names the stage that begins.
     pub(super) fn enter(&self, stage: &'static str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(stage),
-            None => tracing::info!(series.uid = self.series, stage.name = stage, "stage begins"),
+        if let Some(bar) = &self.bar {
+            bar.set_message(stage);
+        } else {
+            tracing::info!(series.uid = self.series, stage.name = stage, "stage begins");
         }
     }
 

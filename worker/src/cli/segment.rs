@@ -34,7 +34,7 @@ pub(super) struct Command {
     /// Protocol of the configuration whose targets, pack and orientation to use
     #[arg(long, value_name = "NAME")]
     protocol: Option<String>,
-    /// What to look for: prompts, SNOMED CT codes, sets (@ct_abdomen), or any text
+    /// What to look for: prompts, SNOMED CT codes, sets (`@ct_abdomen`), or any text
     #[arg(long = "target", value_name = "TEXT", num_args = 1..)]
     targets: Vec<String>,
     /// Model pack: a name in model.packs, a folder, or phantom [default: that of the protocol, else phantom]

@@ -67,13 +67,11 @@ impl Protocol {
         let protocol = Self::read(&raw, &path, &destinations, &mut HashSet::new(), &mut problems);
         let is_wrong = problems.any();
         let (errors, _) = problems.into_sorted();
-        match protocol.filter(|_| !is_wrong) {
-            Some(protocol) => Ok(protocol),
-            None => {
-                let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                anyhow::bail!("the protocol's wording does not hold: {}", reasons.join("; "))
-            }
+        if let Some(protocol) = protocol.filter(|_| !is_wrong) {
+            return Ok(protocol);
         }
+        let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow::bail!("the protocol's wording does not hold: {}", reasons.join("; "))
     }
 
     /// Checks every `[[protocol]]`, noting what is wrong. `destinations` are the names that exist.

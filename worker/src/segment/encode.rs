@@ -142,7 +142,7 @@ fn measure(
     numbered
         .map(|(index, (target, mask))| {
             let place = written.iter().position(|&input| input == index);
-            let voxel_count = mask.count() as u64;
+            let voxel_count = mask.count();
             TargetMeasurement {
                 prompt: target.prompt.clone(),
                 segment_number: place.map(|place| place as u32 + 1),
