@@ -18,16 +18,22 @@
 mod acquisition;
 mod appearance;
 mod organs;
+mod pack;
 mod random;
 mod shape;
 mod structure;
 mod tissue;
 mod torso;
+mod training;
 
 pub use acquisition::{Acquisition, Plane};
 pub use appearance::Contrast;
 pub use structure::{Structure, Structures};
 pub use torso::Torso;
+pub use training::TrainingWindow;
+
+/// The first of the seeds that the phantom pack was never trained on, nor chosen by.
+pub const HELD_OUT_SEED: u64 = 2_000_000_000;
 
 #[cfg(test)]
 mod tests;
