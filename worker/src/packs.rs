@@ -23,9 +23,6 @@ pub(crate) enum PackError {
         /// Every name.
         known: String,
     },
-    /// Built without the phantom pack.
-    #[error("this build holds no phantom pack")]
-    Missing,
     /// There is one, but it cannot be used.
     #[error("cannot open model pack {name:?}")]
     Open {
@@ -77,7 +74,7 @@ pub(crate) fn open(packs: &Path, name: &str) -> Result<Pack, PackError> {
 
 fn open_at(place: PackPlace, name: &str) -> Result<Pack, PackError> {
     match place {
-        PackPlace::BuiltIn => Err(PackError::Missing),
+        PackPlace::BuiltIn => Ok(Pack::phantom()),
         PackPlace::Folder(folder) => {
             Pack::open(&folder).map_err(|source| PackError::Open { name: name.to_owned(), source })
         }
