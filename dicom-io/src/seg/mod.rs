@@ -15,7 +15,7 @@ mod source_attributes;
 mod text;
 pub(crate) mod writer;
 
-pub use check::{SegMismatch, check, check_labelmap};
+pub use check::{ReadSegment, SegMismatch, check, check_labelmap, read};
 pub use color::recommended_display_cielab;
 pub use content::{SegProvenance, SegmentConcept, SegmentDescription, SegmentInput};
 pub use enums::{SegmentationType, SegmentsOverlap};

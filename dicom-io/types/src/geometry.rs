@@ -149,6 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    #[expect(clippy::float_cmp, reason = "whole numbers stay whole")]
     fn keeps_a_gantry_tilt_as_shear() {
         let tilted = GridGeometry::new(
             [2, 4, 4],

@@ -197,23 +197,35 @@ impl Torso {
     }
 
     /// The voxels of `grid` whose centre lies in `structure`.
+    #[expect(clippy::missing_panics_doc, reason = "one mask is made for one structure")]
     pub fn truth(&self, grid: &GridGeometry, structure: Structure) -> Mask {
+        self.truths(grid, &[structure]).pop().expect("one mask is made for one structure")
+    }
+
+    /// The voxels of `grid` whose centre lies in each of `structures`, which are looked for all at once.
+    pub fn truths(&self, grid: &GridGeometry, structures: &[Structure]) -> Vec<Mask> {
         let [slices, rows, columns] = grid.shape();
-        let inside: Vec<Vec<bool>> = (0..slices)
+        let planes: Vec<Vec<Structures>> = (0..slices)
             .into_par_iter()
             .map(|slice| {
                 let mut plane = Vec::with_capacity(rows * columns);
                 for row in 0..rows {
                     for column in 0..columns {
                         let index = [slice, row, column].map(|i| i as f64);
-                        let here = self.structures_at(grid.position_mm(index));
-                        plane.push(here.contains(structure));
+                        plane.push(self.structures_at(grid.position_mm(index)));
                     }
                 }
                 plane
             })
             .collect();
-        Mask::from_fn(grid.shape(), |[slice, row, column]| inside[slice][row * columns + column])
+        structures
+            .par_iter()
+            .map(|&structure| {
+                Mask::from_fn(grid.shape(), |[slice, row, column]| {
+                    planes[slice][row * columns + column].contains(structure)
+                })
+            })
+            .collect()
     }
 
     /// Patient space to the space in which the anatomy is defined: upright, centred, undeformed.

@@ -8,6 +8,7 @@ mod frames;
 mod identity;
 mod labels;
 mod object;
+mod read;
 mod segments;
 mod voxels;
 
@@ -18,6 +19,7 @@ use super::enums::SegmentationType;
 use crate::series::Stack;
 use frames::Frames;
 use object::Parsed;
+pub use read::{ReadSegment, read};
 
 /// What a segmentation and its masks, its source or itself disagree about. No message repeats a patient's values.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
