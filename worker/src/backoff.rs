@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_differ_between_jobs() {
-        let backoff = Backoff { first: Duration::from_secs(4), longest: Duration::from_secs(60) };
+        let backoff = Backoff { first: Duration::from_secs(4), longest: Duration::from_mins(1) };
 
         for (attempt, rule) in [(1, 4), (2, 8), (3, 16), (5, 60), (4_000_000_000, 60)] {
             let wait = backoff.after(attempt, "job").as_secs_f64();

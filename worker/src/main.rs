@@ -6,6 +6,7 @@ mod backoff;
 mod cli;
 mod config;
 mod deliver;
+mod demo;
 mod listen;
 mod open_packs;
 mod packs;

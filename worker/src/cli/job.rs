@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use prosector_storage::{JobId, Retried};
+use prosector_storage::{JobId, RecordedEvent, Retried};
+use serde_json::json;
 
 use super::audit::{print_rows, say_next};
 use super::filter::Filter;
@@ -59,7 +60,7 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
                 for part in [
                     table(&detail.targets, *format)?,
                     table(&detail.deliveries, *format)?,
-                    table(&detail.timeline, *format)?,
+                    timeline(&detail.timeline).render(*format)?,
                 ] {
                     output::print(&format!("\n{part}"))?;
                 }
@@ -82,6 +83,20 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// What happened, in few columns; `--format json` has all of them.
+fn timeline(events: &[RecordedEvent]) -> super::table::Table {
+    let mut table = super::table::Table::new(&["recorded_at", "kind", "reason_code", "actor"]);
+    for event in events {
+        table.push(vec![
+            json!(views::time_text(event.recorded_at)),
+            json!(event.event.kind.as_str()),
+            json!(event.event.reason_code.as_ref().map(ToString::to_string)),
+            json!(event.actor),
+        ]);
+    }
+    table
 }
 
 fn table<T: views::View>(rows: &[T], format: Format) -> Result<String> {

@@ -4,6 +4,7 @@
 
 mod audit;
 mod config;
+mod demo;
 mod echo;
 mod filter;
 mod job;
@@ -25,6 +26,7 @@ use clap::{Parser, Subcommand};
 use prosector_storage::Store;
 
 use crate::config::{Config, ConfigError, Loaded, Packs};
+pub(crate) use table::{Format, Table};
 
 /// DICOM-native segmentation worker: CT and MR series in, DICOM segmentations out.
 #[derive(Debug, Parser)]
@@ -39,6 +41,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the main job end to end on this machine, with a phantom
+    Demo(demo::Arguments),
     /// Check a configuration, or show what it amounts to
     #[command(subcommand)]
     Config(config::Command),
@@ -96,6 +100,7 @@ pub(crate) fn run() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<Outcome> {
     match &cli.command {
+        Command::Demo(arguments) => block_on(demo::run(arguments)),
         Command::Config(command) => config::run(*command, &load(cli, command.packs())?),
         Command::Model(command) => model::run(command, &load(cli, Packs::NotNeeded)?),
         Command::Protocol(command) => protocol::run(command, &load(cli, command.packs())?),

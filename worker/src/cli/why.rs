@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::table::Format;
 use super::{Outcome, output};
 use crate::config::Config;
-use crate::views::{View as _, time_text};
+use crate::views::{View, time_text};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -57,8 +57,14 @@ fn story(why: &Why) -> String {
 
 fn tell(study: &StudyStory, text: &mut String) {
     let _ = writeln!(text, "study {}", study.study_instance_uid);
-    for entry in &study.entries {
-        let _ = writeln!(text, "  {}  {}", time_text(entry.at), sentence(entry));
+    // Instances come by the hundred: lines that say the same are told once, with their number.
+    for same in study.entries.chunk_by(|a, b| sentence(a) == sentence(b)) {
+        let (Some(first), Some(last)) = (same.first(), same.last()) else { continue };
+        let _ = write!(text, "  {}  {}", time_text(first.at), sentence(first));
+        if same.len() > 1 {
+            let _ = write!(text, ", {} times until {}", same.len(), time_text(last.at));
+        }
+        text.push('\n');
     }
     for series in &study.series {
         let state = if series.is_settled { "complete" } else { "still arriving" };
@@ -115,8 +121,8 @@ fn object(why: &Why) -> Value {
         .iter()
         .map(|study| {
             let entries: Vec<Value> = study.entries.iter().map(entry_object).collect();
-            let series: Vec<Value> = study.series.iter().map(|series| series.object()).collect();
-            let jobs: Vec<Value> = study.jobs.iter().map(|job| job.object()).collect();
+            let series: Vec<Value> = study.series.iter().map(View::object).collect();
+            let jobs: Vec<Value> = study.jobs.iter().map(View::object).collect();
             json!({
                 "study_instance_uid": study.study_instance_uid.as_str(),
                 "entries": entries,
@@ -125,7 +131,7 @@ fn object(why: &Why) -> Value {
             })
         })
         .collect();
-    let refusals: Vec<Value> = why.recent_refusals.iter().map(|event| event.object()).collect();
+    let refusals: Vec<Value> = why.recent_refusals.iter().map(View::object).collect();
     json!({ "studies": studies, "recent_refusals": refusals })
 }
 

@@ -53,6 +53,14 @@ impl Listener {
         Ok(Self { socket, scp: scp_config(section), name: format!("listen@{bound}") })
     }
 
+    /// Where the socket is bound.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub(crate) fn address(&self) -> Result<std::net::SocketAddr> {
+        Ok(self.socket.local_addr()?)
+    }
+
     /// Accepts associations until `cancel`, then lets those that run come to their end.
     ///
     /// # Errors

@@ -93,7 +93,9 @@ impl Queue {
                 queue.next().await;
                 Ok(Hint::AnyJob)
             }
-            Self::RabbitMq(queue) => queue.next().await.map(Hint::Job),
+            Self::RabbitMq(queue) => {
+                queue.next().await.map(|delivered| Hint::Job(Box::new(delivered)))
+            }
         }
     }
 
@@ -115,7 +117,7 @@ pub(crate) enum Hint {
     /// Some job is waiting: take the most urgent.
     AnyJob,
     /// A job is waiting, and the broker waits for the acknowledgement.
-    Job(rabbitmq::Delivered),
+    Job(Box<rabbitmq::Delivered>),
 }
 
 impl Hint {

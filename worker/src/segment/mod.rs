@@ -10,12 +10,12 @@ mod result_folder;
 mod source;
 mod summary;
 
-pub(crate) use encode::{EncodeError, Encoded, JobIdentity, PackIdentity, encode};
+pub(crate) use encode::{EncodeError, Encoded, JobIdentity, NOTICE, PackIdentity, encode};
 pub(crate) use input::find_files;
 pub(crate) use moment::moment_of;
 pub(crate) use order::Order;
 pub(crate) use pipeline::Pipeline;
-pub(crate) use preview::preview_png;
+pub(crate) use preview::{png_of, preview_png};
 pub(crate) use result_folder::{ResultFiles, write_result};
 pub(crate) use source::{SeriesSource, series_of};
 pub(crate) use summary::summary;

@@ -1,6 +1,6 @@
 //! A picture of the masks over the volume.
 
-use dicom_io::secondary_capture::{Overlay, render};
+use dicom_io::secondary_capture::{Overlay, Preview, render};
 use dicom_types::{Mask, Modality, Volume};
 
 use super::encode::NOTICE;
@@ -22,7 +22,14 @@ pub(crate) fn preview_png(
         .zip(masks)
         .map(|(target, mask)| Overlay { label: &target.prompt, rgb: target.rgb, mask })
         .collect();
-    let picture = render(volume, modality, &overlays, NOTICE);
+    png_of(&render(volume, modality, &overlays, NOTICE))
+}
+
+/// A picture as PNG.
+///
+/// # Errors
+/// When it cannot be encoded.
+pub(crate) fn png_of(picture: &Preview) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, picture.width as u32, picture.height as u32);
     encoder.set_color(png::ColorType::Rgb);

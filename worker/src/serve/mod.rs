@@ -126,17 +126,17 @@ impl Service {
                     .with_context(|| format!("protocol {}", protocol.name))?;
             }
         }
-        let listener = match roles.contains(&Role::Listen) {
-            true => Some(Listener::bind(&config.listener).await?),
-            false => None,
+        let listener = if roles.contains(&Role::Listen) {
+            Some(Listener::bind(&config.listener).await?)
+        } else {
+            None
         };
-        let api = match roles.contains(&Role::Api) {
-            true => Some(Api::bind(&config.api).await?),
-            false => None,
-        };
-        let device = match roles.contains(&Role::Work) {
-            true => Some(Device::start(config.model.threads)?),
-            false => None,
+        let api =
+            if roles.contains(&Role::Api) { Some(Api::bind(&config.api).await?) } else { None };
+        let device = if roles.contains(&Role::Work) {
+            Some(Device::start(config.model.threads)?)
+        } else {
+            None
         };
         Ok(Self {
             store,
@@ -150,6 +150,14 @@ impl Service {
             config: Arc::new(config),
             roles,
         })
+    }
+
+    /// Where the listener is bound, where there is one.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub(crate) fn listener_address(&self) -> Result<Option<std::net::SocketAddr>> {
+        self.listener.as_ref().map(Listener::address).transpose()
     }
 
     /// Where the page is, for who wants to say so.

@@ -82,7 +82,7 @@ pub(super) async fn run(
     let stages = stages(&segmentation);
     let encoded = timings.encode.of(attempt.encode(&pack, stack, order, segmentation)).await?;
     timings.store.of(attempt.keep(&encoded)).await?;
-    let detail = timings.detail(stages, &encoded);
+    let detail = timings.detail(&stages, &encoded);
     attempt.record(&protocol, encoded, detail).await
 }
 
@@ -322,7 +322,7 @@ impl Stage {
 
 impl Timings {
     /// What the ledger keeps of them.
-    fn detail(&self, stages: Value, encoded: &Encoded) -> Value {
+    fn detail(&self, stages: &Value, encoded: &Encoded) -> Value {
         for (stage, time) in [
             ("load", &self.load),
             ("infer", &self.infer),

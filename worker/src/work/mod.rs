@@ -26,7 +26,7 @@ pub(crate) use device::Device;
 /// Jobs in hand: one computing, one being read or written.
 const JOBS_IN_HAND: usize = 2;
 /// How long a lease lasts without being renewed.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 /// How often leases are renewed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often the store is asked for work that no message announced.

@@ -51,7 +51,7 @@ pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
 pub(super) fn open_pack(config: &Config, name: &str) -> Result<Pack> {
     packs::open(&config.model.packs, name).map_err(|error| match error {
         PackError::Unknown { .. } => UsageError(error.to_string()).into(),
-        other => other.into(),
+        error @ PackError::Open { .. } => error.into(),
     })
 }
 
