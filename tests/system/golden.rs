@@ -37,8 +37,11 @@ fn masks_of_the_miniature_checkpoint_are_those_of_the_reference() {
     for case in CASES {
         let volume = golden.join(case.volume);
         let series = folder.path().join(case.expected).join("series");
-        python::check("golden_series.py", &["write".as_ref(), volume.as_os_str(), series.as_os_str()])
-            .unwrap();
+        python::check(
+            "golden_series.py",
+            &["write".as_ref(), volume.as_os_str(), series.as_os_str()],
+        )
+        .unwrap();
         let output = folder.path().join(case.expected).join("output");
         segment(folder.path(), &series, &output, &case);
 

@@ -2,4 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its steps do")]
 
 mod architecture;
+mod durability;
+mod golden;
+mod hospital;
+mod main_job;
+mod pacs;
+mod patient_data;
+mod phantom;
+mod real_series;
 mod services;

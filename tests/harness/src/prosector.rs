@@ -16,6 +16,7 @@ pub struct Prosector {
     dicom_port: u16,
     http_port: u16,
     roles: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// Application entity title of the listener.
@@ -27,23 +28,44 @@ impl Prosector {
     /// # Errors
     /// When the service does not become ready within a minute.
     pub fn start(site: &str) -> Result<Self> {
-        Self::start_roles(site, &[])
+        Self::start_with(site, &[], &[])
     }
 
-    /// Starts some roles of the service.
+    /// Starts some roles of the service, all when none is named, with further environment variables.
     ///
     /// # Errors
-    /// When the service does not become ready within a minute.
-    pub fn start_roles(site: &str, roles: &[&str]) -> Result<Self> {
+    /// When the service does not become ready within a minute, or ends.
+    pub fn start_with(site: &str, roles: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("prosector-").tempdir()?;
         std::fs::write(folder.path().join("prosector.toml"), site)?;
         let (dicom_port, http_port) = (free_port()?, free_port()?);
         let roles: Vec<String> = roles.iter().map(|role| (*role).to_owned()).collect();
-        let command = serve_command(folder.path(), dicom_port, http_port, &roles)?;
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let command = serve_command(folder.path(), dicom_port, http_port, &roles, &environment)?;
         let service = Service::start("prosector", folder, command)?;
-        let server = Self { service, dicom_port, http_port, roles };
+        let mut server = Self { service, dicom_port, http_port, roles, environment };
         server.wait_until_ready()?;
         Ok(server)
+    }
+
+    /// Runs one command of the product in a folder of its own, with a site file and environment variables.
+    ///
+    /// # Errors
+    /// When the command fails; the message holds what it printed.
+    pub fn once(site: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<String> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("prosector.toml"), site)?;
+        let output = Command::new(binary()?)
+            .current_dir(folder.path())
+            .args(["--config", "prosector.toml"])
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .output()
+            .context("run prosector")?;
+        said(arguments, &output)
     }
 
     /// DICOM port on the loopback interface.
@@ -84,8 +106,13 @@ impl Prosector {
     /// # Errors
     /// When it does not become ready.
     pub fn start_again(&mut self) -> Result<()> {
-        let command =
-            serve_command(self.service.folder(), self.dicom_port, self.http_port, &self.roles)?;
+        let command = serve_command(
+            self.service.folder(),
+            self.dicom_port,
+            self.http_port,
+            &self.roles,
+            &self.environment,
+        )?;
         self.service.restart(command)?;
         self.wait_until_ready()
     }
@@ -97,17 +124,13 @@ impl Prosector {
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
         let mut all = vec!["--config", "prosector.toml"];
         all.extend_from_slice(arguments);
-        let output = run_in(self.folder(), &all)?;
-        if !output.status.success() {
-            bail!(
-                "prosector {}: {}: {}{}",
-                arguments.join(" "),
-                output.status,
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let output = Command::new(binary()?)
+            .current_dir(self.folder())
+            .args(&all)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output()
+            .context("run prosector")?;
+        said(arguments, &output)
     }
 
     /// Runs a command that prints a table and reads it as JSON.
@@ -129,12 +152,34 @@ impl Prosector {
         Ok(answer.body_mut().read_to_string()?)
     }
 
-    fn wait_until_ready(&self) -> Result<()> {
-        wait_until("prosector to be ready", Duration::from_mins(1), || {
-            self.get("/health/ready").map(|_| true)
-        })
-        .with_context(|| format!("log of prosector: {}", self.log()))
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let url = format!("{}/health/ready", self.url());
+        let service = &mut self.service;
+        let waited = wait_until("prosector to be ready", Duration::from_mins(1), || {
+            if !service.is_running()? {
+                return Ok(true);
+            }
+            Ok(ureq::get(&url).call().is_ok())
+        });
+        if !self.service.is_running()? {
+            bail!("prosector ended: {}", self.log());
+        }
+        waited.with_context(|| format!("log of prosector: {}", self.log()))
     }
+}
+
+/// What a command printed, or the error that it ended with.
+fn said(arguments: &[&str], output: &Output) -> Result<String> {
+    if !output.status.success() {
+        bail!(
+            "prosector {}: {}: {}{}",
+            arguments.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The binary under test: named by `PROSECTOR_BINARY`, else the one beside the test program.
@@ -170,12 +215,14 @@ fn serve_command(
     dicom_port: u16,
     http_port: u16,
     roles: &[String],
+    environment: &[(String, String)],
 ) -> Result<Command> {
     let mut command = bound_command(&binary()?.to_string_lossy(), None);
     command
         .current_dir(folder)
         .env("PROSECTOR__LISTENER__BIND", format!("127.0.0.1:{dicom_port}"))
         .env("PROSECTOR__API__BIND", format!("127.0.0.1:{http_port}"))
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .args(["--config", "prosector.toml", "serve"]);
     for role in roles {
         command.args(["--role", role]);
