@@ -81,8 +81,8 @@ def compare(segmentation, pre, e2e):
     pixels = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
     numbers = {}
     for segment in seg.SegmentSequence:
-        prompt = segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
-        numbers[int(segment.SegmentNumber)] = [label.lower() for label in labels].index(prompt.lower())
+        prompt = segment.SegmentLabel.lower()
+        numbers[int(segment.SegmentNumber)] = [label.lower() for label in labels].index(prompt)
     masks = np.zeros((len(labels), *shape), bool)
     inverse = np.linalg.inv(affine)
     shared = seg.SharedFunctionalGroupsSequence[0]

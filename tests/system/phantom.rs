@@ -89,8 +89,9 @@ impl Phantom {
         }
     }
 
-    /// Compares what a third-party reader saw in a segmentation with the phantom: volume within a fifth and centroid
-    /// within a few millimetres of the truth, in the patient. A mirrored, shifted or swapped object is centimetres off.
+    /// Compares what a third-party reader saw in a segmentation with the phantom: volume within a factor of two and
+    /// centroid within 25 mm of the truth, in the patient. How well the pack segments is measured elsewhere; a mirrored
+    /// or upside-down object is off by more than 60 mm for every organ that is not in the middle.
     pub(crate) fn assert_seen(&self, checked: &str) {
         let seen: Value = serde_json::from_str(checked).unwrap();
         let truths = self.torso.truths(&self.grid, &TARGETS);
@@ -111,9 +112,9 @@ impl Phantom {
             let found: Vec<f64> = serde_json::from_value(segment["centroid_mm"].clone()).unwrap();
             let distance =
                 expected.iter().zip(&found).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-            assert!(distance < 12.0, "{label} lies at {found:?}, truth {expected:?}");
+            assert!(distance < 25.0, "{label} lies at {found:?}, truth {expected:?}");
             let ratio = segment["voxels"].as_f64().unwrap() / count;
-            assert!((0.7..1.4).contains(&ratio), "{label} has {ratio:.2} times the voxels");
+            assert!((0.5..2.0).contains(&ratio), "{label} has {ratio:.2} times the voxels");
         }
     }
 }

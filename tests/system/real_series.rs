@@ -42,8 +42,17 @@ fn every_real_series_ends_in_a_sound_segmentation_or_a_reason() {
         let port = service.dicom_port().to_string();
         let folder = folder.to_string_lossy();
         // Whether each object is accepted is part of the outcome: some are no DICOM at all.
-        let arguments =
-            ["-aec", AE_TITLE, "--no-uid-checks", "+sd", "+r", "127.0.0.1", &port, &folder];
+        let arguments = [
+            "-aec",
+            AE_TITLE,
+            "--no-uid-checks",
+            "--no-halt",
+            "+sd",
+            "+r",
+            "127.0.0.1",
+            &port,
+            &folder,
+        ];
         run("dcmsend", "dcmtk", &arguments).unwrap();
     }
     wait_until("every series to come to its end", Duration::from_mins(8), || {
