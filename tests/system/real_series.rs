@@ -13,15 +13,14 @@ use test_harness::{material, wait_until};
 
 use crate::pacs::{PHANTOM_PROTOCOL, assert_sound, destination};
 
-/// Folders whose series are volumes. The others hold pieces that are none, or parts of objects.
-const VOLUMES: &[&str] = &[
+/// Folders whose series must end in a segmentation. The others are no volumes, or have no Frame of Reference UID, or no
+/// tissue: each is recorded with its reason.
+const VOLUMES: [&str; 7] = [
     "ct-abdomen-siemens-j2k",
+    "ct-enhanced",
     "ct-head-philips",
     "ct-head-tilt-philips",
-    "ct-oblique-tiny",
     "ct-liver-3slice-with-seg",
-    "mr-oblique-sagittal-ge",
-    "mr-enhanced-philips",
     "mr-enhanced-siemens-xa30",
     "mr-fragmented-jpeg-lossless",
 ];

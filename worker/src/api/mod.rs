@@ -14,8 +14,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use dicom_types::StudyInstanceUid;
 use metrics_exporter_prometheus::PrometheusHandle;
-use prosector_storage::{DatabaseError, Spool, Store};
+use prosector_storage::{AuditFilter, DatabaseError, Page, SeriesSummary, Spool, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,23 @@ pub(crate) struct Facts {
     pub(crate) spool: Spool,
     pub(crate) queue: Queue,
     pub(crate) metrics: Arc<PrometheusHandle>,
+}
+
+impl Facts {
+    /// Series of a study. There may be none: an instance that names another study than the rest of its series is kept
+    /// beside them.
+    async fn series_of(&self, uid: &StudyInstanceUid) -> Result<Vec<SeriesSummary>, Refusal> {
+        let series = self.store.series_of_study(uid).await?;
+        if series.is_empty() {
+            let filter =
+                AuditFilter { study_instance_uid: Some(uid.clone()), ..AuditFilter::default() };
+            let known = self.store.list_studies(&filter, &Page::first(1)).await?;
+            if known.rows.is_empty() {
+                return Err(Refusal::NotFound);
+            }
+        }
+        Ok(series)
+    }
 }
 
 /// A bound API port that has not answered anything yet.

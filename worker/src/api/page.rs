@@ -132,10 +132,7 @@ pub(super) async fn study(
     Path(uid): Path<String>,
 ) -> Result<Html<String>, Refusal> {
     let uid: StudyInstanceUid = uid.parse().map_err(|_| Refusal::Malformed("not a UID"))?;
-    let series = facts.store.series_of_study(&uid).await?;
-    if series.is_empty() {
-        return Err(Refusal::NotFound);
-    }
+    let series = facts.series_of(&uid).await?;
     let filter = AuditFilter { study_instance_uid: Some(uid.clone()), ..AuditFilter::default() };
     let jobs = facts.store.list_jobs(&filter, &Page::first(ROWS)).await?;
     render(&StudyPage {

@@ -70,10 +70,7 @@ pub(super) async fn study(
     Path(uid): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
     let uid: StudyInstanceUid = uid.parse().map_err(|_| Refusal::Malformed("not a UID"))?;
-    let series = facts.store.series_of_study(&uid).await?;
-    if series.is_empty() {
-        return Err(Refusal::NotFound);
-    }
+    let series = facts.series_of(&uid).await?;
     let series: Vec<Value> = series.iter().map(View::object).collect();
     Ok(Json(json!({ "study_instance_uid": uid.as_str(), "series": series })))
 }
