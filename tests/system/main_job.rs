@@ -2,6 +2,7 @@
 
 use prosector_model::phantom::{Acquisition, Contrast, Plane};
 use serde_json::Value;
+use test_harness::browser::dump_dom;
 use test_harness::dcmtk::{Peer, dcmsend, echoscu};
 use test_harness::orthanc::Orthanc;
 use test_harness::prosector::{AE_TITLE, Prosector, run_in};
@@ -49,8 +50,22 @@ fn phantoms_in_every_plane_come_back_as_organs_in_orthanc() {
     assert!(jobs.as_array().unwrap().iter().all(|job| job["state"] == "done"), "{jobs}");
     let verified = service.command(&["audit", "verify"]).unwrap();
     assert!(verified.contains("entries are sound"), "{verified}");
-    assert!(service.get("/").unwrap().contains(&phantoms[0].study_instance_uid));
+    assert_page_shows(&service, &phantoms[0], jobs[0]["job_id"].as_str().unwrap());
     assert!(service.get("/metrics").unwrap().contains("prosector_jobs_finished_total"));
+}
+
+/// What a person sees in a browser: studies, a study with its decision, a job with its targets.
+fn assert_page_shows(service: &Prosector, phantom: &Phantom, job: &str) {
+    let look = |path: &str| dump_dom(&format!("{}{path}", service.url())).unwrap();
+
+    let studies = look("/");
+    assert!(studies.contains(&phantom.study_instance_uid), "{studies}");
+    let study = look(&format!("/studies/{}", phantom.study_instance_uid));
+    assert!(study.contains("every condition holds"), "{study}");
+    let job = look(&format!("/jobs/{job}"));
+    for word in ["left kidney", "delivered", "job leased"] {
+        assert!(job.contains(word), "no {word} in {job}");
+    }
 }
 
 fn study_of(segmentation: &std::path::Path) -> String {

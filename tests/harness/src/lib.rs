@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod dcmtk;
 pub mod orthanc;
 pub mod postgres;
