@@ -6,6 +6,7 @@ use dicom::dictionary_std::uids;
 use dicom_io::dimse::StoreStatus;
 use dicom_io::scp::{AssociationEnd, RejectReason};
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
 
 use crate::peer::{Listening, config, dcmtk, text, until};
 use crate::phantom::Slice;
@@ -216,18 +217,28 @@ async fn a_sender_that_dies_in_the_middle_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let large = Slice::ct(1, 4096).write(folder.path());
     let listening = Listening::start(config()).await;
-    let mut sender = std::process::Command::new("/usr/bin/storescu")
-        .args(["-aec", "PROSECTOR", "--max-send-pdu", "4096", "127.0.0.1", &listening.port()])
-        .arg(&large)
-        .spawn()
-        .unwrap();
+    let relay = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let relay_port = relay.local_addr().unwrap().port().to_string();
+    let arguments = ["-aec", "PROSECTOR", "127.0.0.1", &relay_port, large.to_str().unwrap()];
+    let port = listening.port();
     let memory = listening.memory.clone();
 
-    until(|| *memory.accepted.lock().unwrap() == 1).await;
-    sender.kill().unwrap();
-    sender.wait().unwrap();
+    let cut = async {
+        let (sender, _) = relay.accept().await.unwrap();
+        let listener = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+        let (sender_read, mut sender_write) = sender.into_split();
+        let (mut listener_read, mut listener_write) = listener.into_split();
+        let mut first_megabyte = sender_read.take(1 << 20);
+        tokio::select! {
+            passed = tokio::io::copy(&mut first_megabyte, &mut listener_write) => passed,
+            answered = tokio::io::copy(&mut listener_read, &mut sender_write) => answered,
+        }
+    };
+    let (sent, passed) = tokio::join!(dcmtk("storescu", &arguments), cut);
     until(|| memory.ended.lock().unwrap().len() == 1).await;
 
+    assert!(!sent.status.success(), "{}", text(&sent));
+    assert_eq!(passed.unwrap(), 1 << 20);
     assert!(memory.kept.lock().unwrap().is_empty());
     assert_eq!(memory.ended.lock().unwrap()[0].end, AssociationEnd::ConnectionLost);
     assert_eq!(memory.ended.lock().unwrap()[0].stored, 0);
