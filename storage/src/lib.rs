@@ -15,7 +15,7 @@ mod store;
 mod words;
 
 pub use audit::{
-    AuditFilter, Counts, Cursor, DecisionSummary, DeliveryCount, DeliverySummary, EventFilter,
+    AuditFilter, Counts, Cursor, DecisionSummary, DeliveryCount, DeliveryRow, DeliverySummary, EventFilter,
     JobCount, JobDetail, JobSummary, Listing, OpenDelivery, Page, ParseCursorError, Recognised,
     ResultSummary, Sender, SeriesSummary, StoredInstance, StudyStory, StudySummary, Why, WhyEntry,
     WhyWhat,
@@ -33,7 +33,7 @@ pub use intake::{
 pub use job::{
     AfterFailure, AttemptLimit, Decision, DecisionOutcome, Failure, JobFailure, JobId, JobInputs,
     JobOutcome, JobState, Lapsed, LeaseError, LeasedJob, NewDelivery, NewJob, NewResult, NextJob,
-    OperatorError, ParseDecisionOutcomeError, ParseJobStateError, ParsePriorityError,
+    OperatorError, Ordered, ParseDecisionOutcomeError, ParseJobStateError, ParsePriorityError,
     ParseResultFormError, Priority, ProtocolRevision, ResultForm, Retried, SettleCandidate,
     SettleError, SettlePolicy, Settled, TargetMeasurement,
 };

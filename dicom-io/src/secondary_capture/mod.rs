@@ -4,13 +4,17 @@ mod canvas;
 mod font;
 mod legend;
 mod plane;
+mod slice;
 mod window;
 
 use dicom_types::{GridGeometry, Mask, Modality, Volume};
 
 use canvas::Canvas;
-use plane::{Cut, Plane};
+use plane::Cut;
 use window::Window;
+
+pub use plane::Plane;
+pub use slice::{render_slice, slice_count};
 
 /// Space around the panels and between them, in pixels.
 const MARGIN: usize = 16;

@@ -4,9 +4,12 @@ use dicom_types::{GridGeometry, Mask, Volume};
 
 /// A plane of the patient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plane {
+pub enum Plane {
+    /// Across the body.
     Axial,
+    /// From side to side.
     Coronal,
+    /// From front to back.
     Sagittal,
 }
 
@@ -26,6 +29,16 @@ impl Plane {
             Self::Axial => ["R", "L", "A", "P"],
             Self::Coronal => ["R", "L", "H", "F"],
             Self::Sagittal => ["A", "P", "H", "F"],
+        }
+    }
+
+    /// Axis of patient space (LPS) that the plane is moved along, and whether its value grows from the first slice on:
+    /// from the head down, from the front back, from the right to the left.
+    pub(super) fn through(self) -> (usize, bool) {
+        match self {
+            Self::Axial => (2, false),
+            Self::Coronal => (1, true),
+            Self::Sagittal => (0, true),
         }
     }
 

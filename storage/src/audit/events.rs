@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use crate::job::JobId;
 use crate::provenance::{Event, EventKind, RecordedEvent, event_columns, recorded_event};
+use crate::store::sql::values;
 use crate::store::{DatabaseError, Store};
 
 use super::filter::Conditions;
@@ -65,5 +66,30 @@ impl Store {
         let mut transaction = self.begin().await?;
         transaction.record(event);
         transaction.commit().await
+    }
+
+    /// The last entries of one of `kinds` since a time, newest first.
+    ///
+    /// # Errors
+    /// Where the database cannot answer.
+    pub async fn last_events(
+        &self,
+        kinds: &[EventKind],
+        since: OffsetDateTime,
+        limit: u32,
+    ) -> Result<Vec<RecordedEvent>, DatabaseError> {
+        let mut bound = values![since, limit];
+        let mut places = Vec::with_capacity(kinds.len());
+        for kind in kinds {
+            bound.extend(values![kind.as_str()]);
+            places.push(format!("${}", bound.len()));
+        }
+        let statement = format!(
+            "select {} from event where recorded_at >= $1 and kind in ({}) \
+              order by recorded_at desc, seq desc limit $2",
+            event_columns!(),
+            places.join(", ")
+        );
+        self.pool.rows(statement, bound).await?.iter().map(recorded_event).collect()
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the reading side: lists with filters and paging, a job with its timeline, `why`, counts for metrics.
 
 mod counts;
+mod deliveries;
 mod events;
 mod filter;
 mod jobs;
@@ -10,6 +11,7 @@ mod studies;
 mod why;
 
 pub use counts::{Counts, DeliveryCount, JobCount};
+pub use deliveries::DeliveryRow;
 pub use events::EventFilter;
 pub use filter::{AuditFilter, Cursor, Listing, Page, ParseCursorError};
 pub use jobs::{DeliverySummary, JobDetail, JobSummary, ResultSummary};

@@ -6,6 +6,7 @@
 mod id;
 mod lease;
 mod operator;
+mod order;
 mod outcome;
 mod settle;
 mod state;
@@ -13,6 +14,7 @@ mod state;
 pub use id::{JobId, JobInputs};
 pub use lease::{Lapsed, LeasedJob, NextJob};
 pub use operator::{OperatorError, Retried};
+pub use order::Ordered;
 pub use outcome::{
     AfterFailure, AttemptLimit, Failure, JobFailure, JobOutcome, LeaseError, NewDelivery,
     NewResult, TargetMeasurement,

@@ -241,7 +241,8 @@ impl Store {
         note_decisions(&mut transaction, candidate, decisions).await?;
         let mut settled = Settled::default();
         for job in jobs {
-            if insert_job(&mut transaction, candidate, job).await? {
+            let place = (&candidate.study_instance_uid, &candidate.series_instance_uid);
+            if insert_job(&mut transaction, place, job).await? {
                 supersede_others(&mut transaction, candidate, job, &mut settled).await?;
                 settled.created.push(job.job_id);
             } else {
@@ -337,9 +338,9 @@ async fn note_decisions(
 }
 
 /// Inserts the job with its instances and, unless it is held, its outbox row. False where it was there already.
-async fn insert_job(
+pub(super) async fn insert_job(
     transaction: &mut Transaction,
-    candidate: &SettleCandidate,
+    (study, series): (&StudyInstanceUid, &SeriesInstanceUid),
     job: &NewJob,
 ) -> Result<bool, DatabaseError> {
     let now = transaction.now();
@@ -352,7 +353,7 @@ async fn insert_job(
              on conflict (job_id) do nothing",
             values![
                 *job.job_id.as_uuid(),
-                candidate.series_instance_uid.as_str(),
+                series.as_str(),
                 &job.protocol_name,
                 job.protocol_revision,
                 job.pack_digest,
@@ -382,7 +383,7 @@ async fn insert_job(
         enqueue(transaction, job.job_id, now).await?;
     }
     let mut event = Event::new(EventKind::JobCreated)
-        .of_series(&candidate.study_instance_uid, &candidate.series_instance_uid)
+        .of_series(study, series)
         .of_job(job.job_id)
         .with(json!({
             "protocol": job.protocol_name, "protocol_revision": job.protocol_revision.to_string(),

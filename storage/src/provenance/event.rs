@@ -80,6 +80,14 @@ words! {
     Purged = "purged",
     /// Someone read patient identifiers or searched by them.
     IdentifiersRead = "identifiers_read",
+    /// A person signed in to the page.
+    SignedIn = "signed_in",
+    /// Somebody tried to sign in and was refused.
+    SignInRefused = "sign_in_refused",
+    /// A phantom went through listener, queue and worker, and came out as it should.
+    SelfTestPassed = "self_test_passed",
+    /// A phantom did not come out, or not as it should.
+    SelfTestFailed = "self_test_failed",
 }
 
 /// Something to record. Identifiers are UIDs, AE titles and our own ids; `detail` holds numbers, digests and words of

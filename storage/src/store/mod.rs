@@ -69,6 +69,12 @@ impl Store {
         Ok(Self { pool, actor: actor.to_owned() })
     }
 
+    /// The same store for what `actor` does: a person, say. The ledger names whoever acts.
+    #[must_use]
+    pub fn acting_as(&self, actor: &str) -> Self {
+        Self { pool: self.pool.clone(), actor: actor.to_owned() }
+    }
+
     /// Checks that the database answers.
     ///
     /// # Errors

@@ -20,6 +20,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0002_audit_views.sql"),
         include_str!("../../../migrations/sqlite/0002_audit_views.sql"),
     ),
+    (
+        40,
+        "page_indexes",
+        include_str!("../../../migrations/postgres/0040_page_indexes.sql"),
+        include_str!("../../../migrations/sqlite/0040_page_indexes.sql"),
+    ),
 ];
 
 /// Why a database is not one that this version can work with.
