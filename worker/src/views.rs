@@ -1,8 +1,10 @@
 //! What lists show of studies, jobs and events: the same columns on the terminal, in REST answers and on the page.
 
+use std::fmt::Write as _;
+
 use prosector_storage::{
-    DeliverySummary, JobDetail, JobSummary, RecordedEvent, SeriesSummary, StoredInstance,
-    StudySummary, TargetMeasurement,
+    DeliveryRow, DeliverySummary, JobDetail, JobSummary, RecordedEvent, SeriesSummary,
+    StoredInstance, StudySummary, TargetMeasurement, Why, WhyEntry, WhyWhat,
 };
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -210,6 +212,34 @@ impl View for DeliverySummary {
     }
 }
 
+impl View for DeliveryRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "job_id",
+        "destination",
+        "state",
+        "attempt",
+        "last_status",
+        "reason_code",
+        "created_at",
+        "next_attempt_at",
+        "delivered_at",
+    ];
+
+    fn values(&self) -> Vec<Value> {
+        vec![
+            json!(self.job_id.to_string()),
+            json!(self.destination),
+            json!(self.state.as_str()),
+            json!(self.attempt),
+            json!(self.last_status.map(|status| format!("{status:04X}H"))),
+            json!(self.reason_code.as_ref().map(ToString::to_string)),
+            time(self.created_at),
+            time(self.next_attempt_at),
+            optional_time(self.delivered_at),
+        ]
+    }
+}
+
 impl View for RecordedEvent {
     const COLUMNS: &'static [&'static str] = &[
         "seq",
@@ -268,4 +298,59 @@ pub(crate) fn job_detail(job: &JobDetail) -> Value {
     detail["delivery"] = job.deliveries.iter().map(View::object).collect();
     detail["timeline"] = job.timeline.iter().map(View::object).collect();
     detail
+}
+
+/// One thing that happened, as a sentence.
+pub(crate) fn sentence(entry: &WhyEntry) -> String {
+    let mut words = match &entry.what {
+        WhyWhat::Event { kind, .. } => kind.to_string(),
+        WhyWhat::Decision { protocol_name, outcome, reason } => {
+            let about = protocol_name.as_deref().unwrap_or("the series");
+            format!("{about}: {outcome}, {reason}")
+        }
+        WhyWhat::Copy { kind } => format!("received again: {kind}"),
+    };
+    if let Some(reason_code) = &entry.reason_code {
+        let _ = write!(words, " [{reason_code}]");
+    }
+    if let Some(job) = entry.job_id {
+        let _ = write!(words, " job {job}");
+    }
+    if let Some(destination) = &entry.destination {
+        let _ = write!(words, " to {destination}");
+    }
+    words
+}
+
+/// The answer to a question, as an object.
+pub(crate) fn why_object(why: &Why) -> Value {
+    let studies: Vec<Value> = why
+        .studies
+        .iter()
+        .map(|study| {
+            let entries: Vec<Value> = study.entries.iter().map(entry_object).collect();
+            let series: Vec<Value> = study.series.iter().map(View::object).collect();
+            let jobs: Vec<Value> = study.jobs.iter().map(View::object).collect();
+            json!({
+                "study_instance_uid": study.study_instance_uid.as_str(),
+                "entries": entries,
+                "series": series,
+                "jobs": jobs,
+            })
+        })
+        .collect();
+    let refusals: Vec<Value> = why.recent_refusals.iter().map(View::object).collect();
+    json!({ "studies": studies, "recent_refusals": refusals })
+}
+
+fn entry_object(entry: &WhyEntry) -> Value {
+    json!({
+        "at": time_text(entry.at),
+        "what": sentence(entry),
+        "reason_code": entry.reason_code.as_ref().map(ToString::to_string),
+        "series_instance_uid": entry.series_instance_uid.as_ref().map(ToString::to_string),
+        "sop_instance_uid": entry.sop_instance_uid.as_ref().map(ToString::to_string),
+        "job_id": entry.job_id.map(|id| id.to_string()),
+        "destination": entry.destination,
+    })
 }

@@ -4,9 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use prosector_storage::{DatabaseError, EventKind, RecordedEvent};
 use serde_json::json;
+use time::{Duration, OffsetDateTime};
 
 use super::Facts;
+
+/// A self-test that is older says nothing any more.
+const SELF_TEST_AGE: Duration = Duration::days(2);
 
 /// The process answers.
 pub(super) async fn live() -> &'static str {
@@ -39,6 +44,15 @@ pub(super) async fn ready(State(facts): State<Facts>) -> Response {
 pub(super) async fn measure(facts: &Facts) {
     if let Ok(space) = facts.spool.space() {
         metrics::gauge!("prosector_spool_free_bytes").set(space.free_bytes as f64);
+        metrics::gauge!("prosector_spool_reserve_bytes").set(space.reserve_bytes as f64);
+    }
+    let is_queue_up = facts.queue.ping().await.is_ok();
+    metrics::gauge!("prosector_queue_up").set(f64::from(u8::from(is_queue_up)));
+    if let Ok(Some(event)) = last_self_test(facts).await {
+        let has_passed = event.event.kind == EventKind::SelfTestPassed;
+        metrics::gauge!("prosector_self_test_passed").set(f64::from(u8::from(has_passed)));
+        metrics::gauge!("prosector_self_test_timestamp_seconds")
+            .set(event.recorded_at.unix_timestamp() as f64);
     }
     match facts.store.counts().await {
         Ok(counts) => {
@@ -61,14 +75,29 @@ pub(super) async fn measure(facts: &Facts) {
                     metrics::gauge!("prosector_jobs_oldest_age_seconds", &labels).set(age);
                 }
             }
-            for delivery in counts.deliveries {
-                let labels = [
-                    ("destination", delivery.destination),
-                    ("state", delivery.state.as_str().to_owned()),
-                ];
-                metrics::gauge!("prosector_deliveries", &labels).set(delivery.count as f64);
+            for destination in &facts.config.destinations {
+                for &state in prosector_storage::DeliveryState::ALL {
+                    let mut of_kind = counts.deliveries.iter();
+                    let found =
+                        of_kind.find(|d| d.state == state && d.destination == destination.name);
+                    let labels = [
+                        ("destination", destination.name.clone()),
+                        ("state", state.as_str().to_owned()),
+                    ];
+                    let count = found.map_or(0, |delivery| delivery.count);
+                    let age = found.map_or(0.0, |delivery| delivery.oldest_age.as_secs_f64());
+                    metrics::gauge!("prosector_deliveries", &labels).set(count as f64);
+                    metrics::gauge!("prosector_deliveries_oldest_age_seconds", &labels).set(age);
+                }
             }
         }
         Err(_) => metrics::gauge!("prosector_store_up").set(0.0),
     }
+}
+
+/// The last self-test, unless it is too old to say anything.
+pub(super) async fn last_self_test(facts: &Facts) -> Result<Option<RecordedEvent>, DatabaseError> {
+    let kinds = [EventKind::SelfTestPassed, EventKind::SelfTestFailed];
+    let since = OffsetDateTime::now_utc() - SELF_TEST_AGE;
+    Ok(facts.store.last_events(&kinds, since, 1).await?.into_iter().next())
 }

@@ -1,9 +1,14 @@
-//! The API port: a read-only page, the same facts as JSON, health and metrics.
+//! The API port: the page, the same as REST, health and metrics.
 //!
-//! Nothing here names a patient: studies, series and jobs go by their UIDs.
+//! Nothing here shows who a patient is: studies, series and jobs go by their UIDs. An auditor may ask by a patient's
+//! id or accession number, which the ledger records.
 
+mod access;
 mod health;
+mod ordered;
 mod page;
+mod picture;
+mod refusal;
 mod rest;
 
 use std::sync::Arc;
@@ -11,17 +16,23 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use dicom_types::StudyInstanceUid;
 use metrics_exporter_prometheus::PrometheusHandle;
-use prosector_storage::{AuditFilter, DatabaseError, Page, SeriesSummary, Spool, Store};
+use prosector_storage::{AuditFilter, JobDetail, JobId, Page, SeriesSummary, Spool, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config;
+use crate::config::{self, Config};
+use crate::open_packs::OpenPacks;
 use crate::queue::Queue;
+
+pub(crate) use access::{Access, Role, hash_password, new_token, token_digest};
+pub(crate) use picture::Pictures;
+use refusal::Refusal;
 
 /// What handlers look into.
 #[derive(Clone)]
@@ -29,6 +40,10 @@ pub(crate) struct Facts {
     pub(crate) store: Store,
     pub(crate) spool: Spool,
     pub(crate) queue: Queue,
+    pub(crate) packs: Arc<OpenPacks>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) pictures: Arc<Pictures>,
     pub(crate) metrics: Arc<PrometheusHandle>,
 }
 
@@ -42,10 +57,14 @@ impl Facts {
                 AuditFilter { study_instance_uid: Some(uid.clone()), ..AuditFilter::default() };
             let known = self.store.list_studies(&filter, &Page::first(1)).await?;
             if known.rows.is_empty() {
-                return Err(Refusal::NotFound);
+                return Err(Refusal::NotFound("there is no such study"));
             }
         }
         Ok(series)
+    }
+
+    async fn job(&self, id: JobId) -> Result<JobDetail, Refusal> {
+        self.store.show_job(id).await?.ok_or(Refusal::NotFound("there is no such job"))
     }
 }
 
@@ -53,18 +72,25 @@ impl Facts {
 #[derive(Debug)]
 pub(crate) struct Api {
     socket: TcpListener,
+    access: Arc<Access>,
 }
 
 impl Api {
-    /// Binds the socket that `section` names.
+    /// Reads the users and binds the socket that `section` names.
     ///
     /// # Errors
-    /// When the address is taken or not ours.
+    /// When the users cannot be read, or the address is taken or not ours.
     pub(crate) async fn bind(section: &config::Api) -> Result<Self> {
+        let access = Access::new(section)?;
         let socket = TcpListener::bind(section.bind)
             .await
             .with_context(|| format!("api.bind: cannot listen on {}", section.bind))?;
-        Ok(Self { socket })
+        Ok(Self { socket, access })
+    }
+
+    /// Who may use the port.
+    pub(crate) fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access)
     }
 
     /// Where the socket is bound.
@@ -88,19 +114,30 @@ impl Api {
 }
 
 fn router(facts: Facts) -> Router {
-    Router::new()
-        .route("/", get(page::studies))
-        .route("/studies/{uid}", get(page::study))
-        .route("/jobs", get(page::jobs))
-        .route("/jobs/{id}", get(page::job))
-        .route("/api/v1/studies", get(rest::studies))
-        .route("/api/v1/studies/{uid}", get(rest::study))
-        .route("/api/v1/jobs", get(rest::jobs))
-        .route("/api/v1/jobs/{id}", get(rest::job))
+    let access = Arc::clone(&facts.access);
+    let need = |role: Role| from_fn_with_state((Arc::clone(&access), role), access::require);
+    let mut router = Router::new()
+        .merge(page::viewer().route_layer(need(Role::Viewer)))
+        .merge(page::operator().route_layer(need(Role::Operator)))
+        .merge(page::auditor().route_layer(need(Role::Auditor)))
+        .merge(page::files())
+        .route("/sign-in", get(access::sign_in_form).post(access::sign_in))
+        .route("/metrics", get(metrics).route_layer(need(Role::Viewer)))
         .route("/health", get(health::ready))
         .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .route("/metrics", get(metrics))
+        .route("/health/ready", get(health::ready));
+    for rest::Operation { path, needed, handler, .. } in rest::operations() {
+        let handler = match needed {
+            Some(role) => handler.route_layer(need(role)),
+            None => handler,
+        };
+        router = router.route(path, handler);
+    }
+    router
+        .fallback(|| async { Refusal::NotFound("there is nothing here") })
+        .layer(from_fn_with_state(access, access::check_origin))
+        .layer(from_fn(refusal::dress))
+        .layer(from_fn(access::headers))
         .with_state(facts)
 }
 
@@ -110,34 +147,5 @@ async fn metrics(State(facts): State<Facts>) -> Response {
     ([content_type], facts.metrics.render()).into_response()
 }
 
-/// Why a question is not answered.
-enum Refusal {
-    /// There is no such thing.
-    NotFound,
-    /// The words of the question are off.
-    Malformed(&'static str),
-    /// The store is away.
-    Database(DatabaseError),
-}
-
-impl From<DatabaseError> for Refusal {
-    fn from(error: DatabaseError) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        match self {
-            Self::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
-            Self::Malformed(what) => (StatusCode::BAD_REQUEST, format!("{what}\n")).into_response(),
-            Self::Database(error) => {
-                tracing::error!(
-                    error = format!("{:#}", anyhow::Error::new(error)),
-                    "question not answered"
-                );
-                (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n").into_response()
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

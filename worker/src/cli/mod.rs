@@ -16,6 +16,7 @@ mod protocol;
 mod segment;
 mod serve;
 mod table;
+mod user;
 mod why;
 
 use std::path::PathBuf;
@@ -68,6 +69,9 @@ enum Command {
     Serve(serve::Arguments),
     /// Ask whether a destination is there
     Echo(echo::Arguments),
+    /// Make entries for the file of users of the page and REST
+    #[command(subcommand)]
+    User(user::Command),
 }
 
 /// How a command ended that did not break off.
@@ -116,6 +120,7 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Echo(arguments) => {
             block_on(echo::run(arguments, &load(cli, Packs::NotNeeded)?.config))
         }
+        Command::User(command) => user::run(command),
         Command::Migrate => block_on(migrate::run(&load(cli, Packs::NotNeeded)?.config)),
     }
 }

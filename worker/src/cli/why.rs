@@ -5,13 +5,12 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use clap::Args;
 use dicom_types::Phi;
-use prosector_storage::{StudyStory, Why, WhyEntry, WhyWhat};
-use serde_json::{Value, json};
+use prosector_storage::{StudyStory, Why};
 
 use super::table::Format;
 use super::{Outcome, output};
 use crate::config::Config;
-use crate::views::{View, time_text};
+use crate::views::{sentence, time_text, why_object};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,7 +26,7 @@ pub(super) async fn run(arguments: &Arguments, config: &Config) -> Result<Outcom
     let store = super::connect(config).await?;
     let why = store.why(&Phi::new(arguments.words.clone())).await?;
     let text = match arguments.format {
-        Format::Json => serde_json::to_string_pretty(&object(&why))? + "\n",
+        Format::Json => serde_json::to_string_pretty(&why_object(&why))? + "\n",
         Format::Table | Format::Csv => story(&why),
     };
     output::print(&text)?;
@@ -92,57 +91,4 @@ fn tell(study: &StudyStory, text: &mut String) {
             reason.unwrap_or_default()
         );
     }
-}
-
-fn sentence(entry: &WhyEntry) -> String {
-    let mut words = match &entry.what {
-        WhyWhat::Event { kind, .. } => kind.to_string(),
-        WhyWhat::Decision { protocol_name, outcome, reason } => {
-            let about = protocol_name.as_deref().unwrap_or("the series");
-            format!("{about}: {outcome}, {reason}")
-        }
-        WhyWhat::Copy { kind } => format!("received again: {kind}"),
-    };
-    if let Some(reason_code) = &entry.reason_code {
-        let _ = write!(words, " [{reason_code}]");
-    }
-    if let Some(job) = entry.job_id {
-        let _ = write!(words, " job {job}");
-    }
-    if let Some(destination) = &entry.destination {
-        let _ = write!(words, " to {destination}");
-    }
-    words
-}
-
-fn object(why: &Why) -> Value {
-    let studies: Vec<Value> = why
-        .studies
-        .iter()
-        .map(|study| {
-            let entries: Vec<Value> = study.entries.iter().map(entry_object).collect();
-            let series: Vec<Value> = study.series.iter().map(View::object).collect();
-            let jobs: Vec<Value> = study.jobs.iter().map(View::object).collect();
-            json!({
-                "study_instance_uid": study.study_instance_uid.as_str(),
-                "entries": entries,
-                "series": series,
-                "jobs": jobs,
-            })
-        })
-        .collect();
-    let refusals: Vec<Value> = why.recent_refusals.iter().map(View::object).collect();
-    json!({ "studies": studies, "recent_refusals": refusals })
-}
-
-fn entry_object(entry: &WhyEntry) -> Value {
-    json!({
-        "at": time_text(entry.at),
-        "what": sentence(entry),
-        "reason_code": entry.reason_code.as_ref().map(ToString::to_string),
-        "series_instance_uid": entry.series_instance_uid.as_ref().map(ToString::to_string),
-        "sop_instance_uid": entry.sop_instance_uid.as_ref().map(ToString::to_string),
-        "job_id": entry.job_id.map(|id| id.to_string()),
-        "destination": entry.destination,
-    })
 }

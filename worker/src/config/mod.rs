@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) spool: Spool,
     /// The web page, REST, metrics and health.
     pub(crate) api: Api,
+    /// When a phantom is sent through the service, if ever.
+    pub(crate) self_test: Option<SelfTest>,
     /// When a series counts as complete.
     pub(crate) completeness: Completeness,
     /// Model packs and how they run.

@@ -20,6 +20,8 @@ pub(crate) struct RawConfig {
     pub(crate) spool: RawSpool,
     /// The web page, REST, metrics and health.
     pub(crate) api: RawApi,
+    /// When a phantom is sent through the service.
+    pub(crate) self_test: RawSelfTest,
     /// When a series counts as complete.
     pub(crate) completeness: RawCompleteness,
     /// Model packs and how they run.
@@ -97,8 +99,26 @@ pub(crate) struct RawSpool {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawApi {
-    /// Address and port; default `127.0.0.1:8080`, loopback alone.
+    /// Address and port; default `127.0.0.1:8080`, loopback alone. Any other address needs `users_file`.
     pub(crate) bind: String,
+    /// File with the people and programs that may use the page and REST; default: whoever is on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) users_file: Option<String>,
+    /// Address that browsers see, where a proxy stands in front: `https://prosector.example`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) public_url: Option<String>,
+    /// Time without a request after which a person has to sign in again; default `30m`.
+    pub(crate) session_idle: String,
+}
+
+/// `[self_test]`: a phantom through listener, queue and worker.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawSelfTest {
+    /// When: `03:00` in UTC every day, or `off`; default `off`.
+    pub(crate) at: String,
+    /// Whether jobs that are made after a failed test wait until a person releases them; default no.
+    pub(crate) holds_jobs: bool,
 }
 
 /// `[completeness]`

@@ -69,8 +69,23 @@ pub(crate) struct Spool {
 /// The web page, REST, metrics and health.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
-    /// Where to listen.
+    /// Where to listen; loopback, unless there are users.
     pub(crate) bind: SocketAddr,
+    /// Who may use it; nobody named: whoever is on this machine.
+    pub(crate) users_file: Option<PathBuf>,
+    /// Scheme and host that browsers see, where a proxy stands in front.
+    pub(crate) public_origin: Option<String>,
+    /// Time without a request after which a session ends.
+    pub(crate) session_idle: Duration,
+}
+
+/// When a phantom is sent through the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SelfTest {
+    /// Time of day, UTC.
+    pub(crate) at: time::Time,
+    /// Whether jobs that are made after a failed test wait for a person.
+    pub(crate) holds_jobs: bool,
 }
 
 /// When a series counts as complete.

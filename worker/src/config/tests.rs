@@ -265,3 +265,31 @@ fn each_wrong_protocol_gets_its_message() {
 
     insta::assert_snapshot!(table);
 }
+
+#[test]
+fn a_port_that_others_reach_needs_users() {
+    for bind in ["0.0.0.0:8080", "[::]:8080", "192.0.2.7:80"] {
+        let message = message(&format!("[api]\nbind = \"{bind}\"\n"));
+        assert!(message.contains("api.bind") && message.contains("api.users_file"), "{message}");
+    }
+    for text in [
+        "[api]\nbind = \"0.0.0.0:8080\"\nusers_file = \"users.toml\"\n",
+        "[api]\nbind = \"127.0.0.2:8080\"\n",
+        "[api]\nbind = \"[::1]:8080\"\n",
+    ] {
+        load_text(text).unwrap();
+    }
+}
+
+#[test]
+fn reads_when_the_self_test_runs() {
+    let at = |text: &str| load_text(&format!("[self_test]\nat = \"{text}\"\n"));
+
+    assert_eq!(at("off").unwrap().config.self_test, None);
+    let planned = at("03:30").unwrap().config.self_test.unwrap();
+    assert_eq!(planned.at, time::macros::time!(3:30));
+    assert!(!planned.holds_jobs);
+    for text in ["3:30", "24:00", "night", ""] {
+        assert!(at(text).unwrap_err().to_string().contains("self_test.at"), "{text}");
+    }
+}

@@ -13,11 +13,12 @@ use dicom_types::AeTitle;
 use super::problem::{FieldPath, Problems};
 use super::quantity::{parse_duration, parse_size};
 use super::raw::{
-    RawConfig, RawDestination, RawListener, RawLog, RawModel, RawRetry, RawSpool, RawTimeouts,
+    RawApi, RawConfig, RawDestination, RawListener, RawLog, RawModel, RawRetry, RawSelfTest,
+    RawSpool, RawTimeouts,
 };
 use super::section::{
     Api, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener, Log,
-    LogFormat, Model, Queue, Retry, Spool, Store,
+    LogFormat, Model, Queue, Retry, SelfTest, Spool, Store,
 };
 use super::{Config, ServiceUrl};
 use crate::protocol::Protocol;
@@ -34,7 +35,8 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let store = store(&raw.store.url, &root.key("store").key("url"), problems);
     let queue = queue(&raw.queue.url, &root.key("queue").key("url"), problems);
     let spool = spool(&raw.spool, &root.key("spool"), problems);
-    let api_bind = parsed(&raw.api.bind, &root.key("api").key("bind"), problems, address_hint);
+    let api = api(&raw.api, &root.key("api"), problems);
+    let self_test = self_test(&raw.self_test, &root.key("self_test"), problems);
     let quiet_path = root.key("completeness").key("quiet");
     let quiet = duration(&raw.completeness.quiet, &quiet_path, problems);
     let model = model(&raw.model);
@@ -53,7 +55,8 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
         store: store?,
         queue: queue?,
         spool: spool?,
-        api: Api { bind: api_bind? },
+        api: api?,
+        self_test,
         completeness: Completeness { quiet: quiet? },
         model,
         log: log?,
@@ -132,6 +135,61 @@ fn spool(raw: &RawSpool, path: &FieldPath, problems: &mut Problems) -> Option<Sp
     }
     let reserve = problems.take(&path.key("reserve"), parse_size(&raw.reserve));
     Some(Spool { folder: PathBuf::from(folder?), reserve_bytes: reserve? })
+}
+
+fn api(raw: &RawApi, path: &FieldPath, problems: &mut Problems) -> Option<Api> {
+    let bind_path = path.key("bind");
+    let bind = parsed(&raw.bind, &bind_path, problems, address_hint);
+    if raw.users_file.is_none() && bind.is_some_and(|bind: SocketAddr| !bind.ip().is_loopback()) {
+        let message = format!(
+            "{} can be reached from other machines, and nobody has to sign in: name the users in api.users_file, or \
+             bind to 127.0.0.1",
+            raw.bind
+        );
+        problems.error(&bind_path, message);
+    }
+    let public_origin = match &raw.public_url {
+        None => None,
+        Some(url) => {
+            let origin = url.trim_end_matches('/');
+            let host = origin.strip_prefix("https://").or(origin.strip_prefix("http://"));
+            if host.is_none_or(|host| host.is_empty() || host.contains(['/', '@', ' '])) {
+                let message = format!(
+                    "{url:?} is not a scheme and a host, as in \"https://prosector.example\""
+                );
+                problems.error(&path.key("public_url"), message);
+            }
+            Some(origin.to_ascii_lowercase())
+        }
+    };
+    let session_idle = duration(&raw.session_idle, &path.key("session_idle"), problems);
+    Some(Api {
+        bind: bind?,
+        users_file: raw.users_file.as_ref().map(PathBuf::from),
+        public_origin,
+        session_idle: session_idle?,
+    })
+}
+
+/// Nothing where there is to be no test, or where the text is wrong.
+fn self_test(raw: &RawSelfTest, path: &FieldPath, problems: &mut Problems) -> Option<SelfTest> {
+    if raw.at == "off" {
+        return None;
+    }
+    let time = raw.at.split_once(':').and_then(|(hours, minutes)| {
+        let is_plain = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+        if !is_plain(hours) || !is_plain(minutes) {
+            return None;
+        }
+        time::Time::from_hms(hours.parse().ok()?, minutes.parse().ok()?, 0).ok()
+    });
+    let Some(at) = time else {
+        let message =
+            format!("{:?} is neither a time of day, as in \"03:00\", nor \"off\"", raw.at);
+        problems.error(&path.key("at"), message);
+        return None;
+    };
+    Some(SelfTest { at, holds_jobs: raw.holds_jobs })
 }
 
 fn model(raw: &RawModel) -> Model {

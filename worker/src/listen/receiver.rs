@@ -83,6 +83,8 @@ impl InstanceReceiver for Receiver {
 
     async fn association_rejected(&self, rejected: &RejectedAssociation) {
         metrics::counter!("prosector_associations_total", "outcome" => "rejected").increment(1);
+        metrics::counter!("prosector_associations_rejected_total", "reason" => rejected.reason.as_str())
+            .increment(1);
         tracing::warn!(
             peer.addr = %rejected.peer,
             peer.ae_title = rejected.calling_ae_title.as_ref().map(AeTitle::as_str),
@@ -113,6 +115,8 @@ impl InstanceReceiver for Receiver {
 
     async fn instance_refused(&self, request: &StoreRequest, status: StoreStatus) {
         metrics::counter!("prosector_instances_total", "outcome" => "refused").increment(1);
+        metrics::counter!("prosector_instances_refused_total", "status" => status.to_string())
+            .increment(1);
         tracing::warn!(
             sop_instance.uid = %request.sop_instance_uid,
             peer.ae_title = %request.association.calling_ae_title,

@@ -84,6 +84,13 @@ impl Settler {
         let evidence = evidence(candidate, &sources, self.quiet);
         match self.store.settle_series(candidate, &evidence, &decisions, &jobs).await {
             Ok(settled) => {
+                let refused = decisions.iter().find(|decision| decision.protocol_name.is_none());
+                let outcome = match refused {
+                    Some(refused) if jobs.is_empty() => refused.reason_code.to_string(),
+                    _ => "jobs".to_owned(),
+                };
+                metrics::counter!("prosector_series_settled_total", "outcome" => outcome)
+                    .increment(1);
                 tracing::info!(
                     study.uid = %candidate.study_instance_uid,
                     series.uid = %candidate.series_instance_uid,

@@ -11,18 +11,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use prosector_storage::{Event, EventKind, Spool, SpoolOptions, Store};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, Facts};
+use crate::api::{Api, Facts, Pictures};
 use crate::config::{self, Config};
 use crate::deliver::Deliverer;
 use crate::listen::{Listener, Settler};
 use crate::open_packs::OpenPacks;
 use crate::queue::Queue;
+use crate::telemetry;
 use crate::work::{Device, Worker};
 use relay::Relay;
 
@@ -206,6 +206,8 @@ impl Service {
         cancel: &CancellationToken,
     ) -> Result<()> {
         let Self { store, spool, queue, packs, config, listener, api, device, delivers, .. } = self;
+        let metrics = telemetry::install_metrics()?;
+        tasks.spawn(telemetry::keep_metrics(metrics.clone(), cancel.clone()));
         if let Some(listener) = listener {
             let reconciled = spool.reconcile(&store, RECONCILE_AGE).await?;
             if reconciled.removed > 0 || !reconciled.set_aside.is_empty() {
@@ -230,7 +232,7 @@ impl Service {
                 store: store.clone(),
                 spool: spool.clone(),
                 queue: queue.clone(),
-                packs,
+                packs: Arc::clone(&packs),
                 device,
                 name: actor("work"),
                 grace: GRACE,
@@ -250,22 +252,20 @@ impl Service {
         let relay = Relay { store: store.clone(), queue: queue.clone() };
         tasks.spawn(relay.run(cancel.clone()));
         if let Some(api) = api {
-            let metrics = Arc::new(install_metrics()?);
-            tasks.spawn(api.run(Facts { store, spool, queue, metrics }, cancel.clone()));
+            let facts = Facts {
+                store,
+                spool,
+                queue,
+                packs,
+                config,
+                access: api.access(),
+                pictures: Arc::new(Pictures::default()),
+                metrics: Arc::new(metrics),
+            };
+            tasks.spawn(api.run(facts, cancel.clone()));
         }
         Ok(())
     }
-}
-
-/// The recorder of the process; a second service in the same process shares it.
-fn install_metrics() -> Result<metrics_exporter_prometheus::PrometheusHandle> {
-    static HANDLE: std::sync::OnceLock<metrics_exporter_prometheus::PrometheusHandle> =
-        std::sync::OnceLock::new();
-    if let Some(handle) = HANDLE.get() {
-        return Ok(handle.clone());
-    }
-    let recorder = PrometheusBuilder::new().install_recorder().context("install the metrics")?;
-    Ok(HANDLE.get_or_init(|| recorder).clone())
 }
 
 /// A token that is cancelled by SIGTERM or Ctrl-C. A second signal ends the process at once.

@@ -1,10 +1,16 @@
-//! Logging: lines to standard error, for people or as JSON. No patient attribute ever reaches a log call.
+//! Logging and metrics. No patient attribute ever reaches a log call or a label.
+
+mod device;
+mod metrics;
 
 use anyhow::Result;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::config::{Log, LogFormat};
+
+pub(crate) use device::{busy, device_text};
+pub(crate) use metrics::{install as install_metrics, keep as keep_metrics};
 
 /// Starts logging, once per process.
 ///

@@ -247,6 +247,9 @@ impl Attempt<'_> {
                 let word =
                     if matches!(outcome, JobOutcome::Done { .. }) { "done" } else { "empty" };
                 metrics::counter!("prosector_jobs_finished_total", "outcome" => word).increment(1);
+                let age = time::OffsetDateTime::now_utc() - self.lease.created_at;
+                metrics::histogram!("prosector_job_duration_seconds")
+                    .record(age.as_seconds_f64().max(0.0));
                 tracing::info!(outcome = word, "job finished");
                 Ok(Ended::Recorded)
             }

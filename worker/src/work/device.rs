@@ -15,6 +15,8 @@ use prosector_model::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::telemetry;
+
 /// What the device is asked to do.
 #[derive(Debug)]
 pub(crate) struct Task {
@@ -75,7 +77,7 @@ impl Device {
 fn serve(mut inbox: mpsc::Receiver<(Task, Reply)>, options: SegmenterOptions) {
     let mut loaded: HashMap<PackDigest, Segmenter> = HashMap::new();
     while let Some((task, reply)) = inbox.blocking_recv() {
-        let outcome = segment(&mut loaded, &task, options);
+        let outcome = telemetry::busy(|| segment(&mut loaded, &task, options));
         // The one who asked may have given up.
         let _ = reply.send(outcome);
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use prosector_storage::{AttemptLimit, JobFailure, LeasedJob, NextJob, ReasonCode, Spool, Store};
+use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -156,6 +157,11 @@ impl Worker {
         stop_now: CancellationToken,
     ) -> Result<()> {
         tracing::info!("job started");
+        if lease.attempt == 1 {
+            let waited = OffsetDateTime::now_utc() - lease.created_at;
+            metrics::histogram!("prosector_dispatch_latency_seconds")
+                .record(waited.as_seconds_f64().max(0.0));
+        }
         let abandon = stop_now.child_token();
         let attempt = attempt::run(self, lease, abandon.clone());
         tokio::pin!(attempt);
