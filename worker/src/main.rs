@@ -14,6 +14,7 @@ mod protocol;
 mod queue;
 mod routing;
 mod segment;
+mod self_test;
 mod serve;
 mod telemetry;
 mod views;

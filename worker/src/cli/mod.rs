@@ -14,6 +14,7 @@ mod output;
 mod progress;
 mod protocol;
 mod segment;
+mod self_test;
 mod serve;
 mod table;
 mod user;
@@ -69,6 +70,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Ask whether a destination is there
     Echo(echo::Arguments),
+    /// Send a phantom through the service that runs, and compare what comes of it with the truth
+    SelfTest,
     /// Make entries for the file of users of the page and REST
     #[command(subcommand)]
     User(user::Command),
@@ -120,6 +123,7 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Echo(arguments) => {
             block_on(echo::run(arguments, &load(cli, Packs::NotNeeded)?.config))
         }
+        Command::SelfTest => block_on(self_test::run(&load(cli, Packs::NotNeeded)?.config)),
         Command::User(command) => user::run(command),
         Command::Migrate => block_on(migrate::run(&load(cli, Packs::NotNeeded)?.config)),
     }

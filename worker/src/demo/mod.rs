@@ -17,12 +17,13 @@ use prosector_storage::{AuditFilter, JobDetail, JobState, Page, Store};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::cli::{Format, Table};
 use crate::config::{self, Packs};
 use crate::serve::Service;
 use pacs::Pacs;
-use study::Study;
+pub(crate) use study::Study;
 
 /// Longest wait for the segmentation.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -68,7 +69,8 @@ impl Demo {
         say(start, &format!("service as PROSECTOR on {listener}, page on {page}"));
         say(start, &format!("PACS stand-in as {} on {}", pacs::AE_TITLE, pacs.address()));
 
-        let study = Study::make(&self.folder.join("study"))?;
+        let uid = || format!("2.25.{}", Uuid::new_v4().as_u128());
+        let study = Study::make(&self.folder.join("study"), &uid(), &uid())?;
         say(start, &format!("phantom CT of {} slices, oblique acquisition", study.files.len()));
         send(&study, &listener.to_string()).await?;
         say(start, "sent by C-STORE, every instance durable");

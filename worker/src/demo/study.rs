@@ -1,4 +1,4 @@
-//! The phantom study that is sent.
+//! The phantom study that is sent: by the demonstration, and by the self-test.
 
 use std::path::{Path, PathBuf};
 
@@ -16,29 +16,35 @@ const SEED: u64 = HELD_OUT_SEED + 77;
 
 /// A phantom CT on disk.
 #[derive(Debug)]
-pub(super) struct Study {
+pub(crate) struct Study {
     torso: Torso,
     /// Folder of the files.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// One file per slice.
-    pub(super) files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
 }
 
 impl Study {
     /// Makes a torso, scans it with planes tilted about two axes, and writes the series.
-    pub(super) fn make(folder: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When a file cannot be written, or a UID is none.
+    pub(crate) fn make(
+        folder: &Path,
+        study_instance_uid: &str,
+        series_instance_uid: &str,
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let torso = Torso::random(SEED);
         let acquisition = Acquisition::new(Plane::Axial)
             .with_tilt([1.0, 0.4, 0.0], 14.0)
             .with_spacing_mm([4.0, 1.5, 1.5]);
         let volume = torso.sample(&acquisition.grid(&torso), Contrast::Ct, SEED);
-        let uid = || format!("2.25.{}", Uuid::new_v4().as_u128());
         let series = SyntheticSeries {
             modality: Modality::Ct,
-            study_instance_uid: uid().parse()?,
-            series_instance_uid: uid().parse()?,
-            frame_of_reference_uid: uid().parse()?,
+            study_instance_uid: study_instance_uid.parse()?,
+            series_instance_uid: series_instance_uid.parse()?,
+            frame_of_reference_uid: format!("2.25.{}", Uuid::new_v4().as_u128()).parse()?,
             patient_name: "Phantom^Torso",
             patient_id: "PHANTOM",
             accession_number: "DEMO",
@@ -57,13 +63,19 @@ impl Study {
     }
 
     /// The series as a reader finds it.
-    pub(super) fn stack(&self) -> Result<Stack> {
+    ///
+    /// # Errors
+    /// When it is no volume.
+    pub(crate) fn stack(&self) -> Result<Stack> {
         let report = read_stacks(&self.files);
         report.stacks.into_iter().next().context("the phantom is no volume")
     }
 
     /// What is where, on the stored grid of the series, for every target of the phantom's set.
-    pub(super) fn truths(&self, grid: GridGeometry) -> Result<Vec<(String, Mask)>> {
+    ///
+    /// # Errors
+    /// When the phantom has no such structure.
+    pub(crate) fn truths(&self, grid: GridGeometry) -> Result<Vec<(String, Mask)>> {
         let mut prompts = Vec::new();
         let mut structures = Vec::new();
         for target in resolve("@phantom")? {

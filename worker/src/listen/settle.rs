@@ -17,6 +17,7 @@ use crate::open_packs::{OpenPacks, digest_of};
 use crate::protocol::Protocol;
 use crate::routing::{self, Outcome};
 use crate::segment::{self, Order, SeriesSource};
+use crate::self_test;
 
 /// Series looked at in one go.
 const BATCH: u32 = 32;
@@ -36,6 +37,8 @@ pub(crate) struct Settler {
     pub(crate) packs: Arc<OpenPacks>,
     /// Time without a new instance after which a series is looked at.
     pub(crate) quiet: Duration,
+    /// Whether jobs wait for a person while the last self-test is a failed one.
+    pub(crate) holds_after_failed_test: bool,
 }
 
 impl Settler {
@@ -44,7 +47,8 @@ impl Settler {
     /// # Errors
     /// Never for a series' sake: what is wrong with one is recorded with it.
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<()> {
-        for protocol in self.protocols.iter() {
+        let own = self_test::protocol();
+        for protocol in self.protocols.iter().chain([&own]) {
             self.store.register_protocol(&protocol.revision()).await?;
         }
         let policy = SettlePolicy { quiet: self.quiet, quiet_after_release: self.quiet };
@@ -129,19 +133,31 @@ impl Settler {
         candidate: &SettleCandidate,
         sources: &[SeriesSource],
     ) -> Result<(Vec<Decision>, Vec<NewJob>)> {
+        let (study, series) = (&candidate.study_instance_uid, &candidate.series_instance_uid);
+        let is_test = self_test::is_phantom(study, series);
+        let protocols: Arc<[Protocol]> =
+            if is_test { [self_test::protocol()].into() } else { Arc::clone(&self.protocols) };
+        let hold = if self.holds_after_failed_test
+            && !is_test
+            && self_test::has_failed(&self.store).await?
+        {
+            Some(self_test::HOLD)
+        } else {
+            None
+        };
         let mut decisions = refusals(sources);
         let source = sources.iter().find(|source| source.volume().is_some());
         let Some((source, stack)) = source.and_then(|s| Some((s, s.volume()?))) else {
             return Ok((decisions, Vec::new()));
         };
-        let mut facts = source.facts(&self.protocols);
+        let mut facts = source.facts(&protocols);
         if let Some(sender) = self.store.series_sender(&candidate.series_instance_uid).await? {
             facts.calling_ae_title = Some(sender.calling_ae_title);
             facts.called_ae_title = Some(sender.called_ae_title);
         }
         let mut jobs = Vec::new();
-        for decision in routing::decide(&self.protocols, &facts) {
-            let protocol = self.protocols.iter().find(|p| p.name == decision.protocol);
+        for decision in routing::decide(&protocols, &facts) {
+            let protocol = protocols.iter().find(|p| p.name == decision.protocol);
             let protocol = protocol.context("routing names a protocol that is not there")?;
             let (outcome, reason_code, reason) = match decision.outcome {
                 Outcome::NotMatched(reason) => (DecisionOutcome::NotMatched, NOT_MATCHED, reason),
@@ -151,7 +167,8 @@ impl Settler {
                         (DecisionOutcome::Refused, MODEL_REFUSED, reason)
                     }
                     Ok(pack) => {
-                        jobs.push(new_job(stack, protocol, digest_of(&pack)));
+                        let job = new_job(stack, protocol, digest_of(&pack));
+                        jobs.push(NewJob { hold: hold.clone(), ..job });
                         let reason = "every condition holds".to_owned();
                         (DecisionOutcome::Matched, MATCHED, reason)
                     }

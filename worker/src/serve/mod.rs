@@ -22,6 +22,7 @@ use crate::deliver::Deliverer;
 use crate::listen::{Listener, Settler};
 use crate::open_packs::OpenPacks;
 use crate::queue::Queue;
+use crate::self_test::{Nightly, SelfTest};
 use crate::telemetry;
 use crate::work::{Device, Worker};
 use relay::Relay;
@@ -217,6 +218,11 @@ impl Service {
                     "unfinished files of the last run cleared from the spool"
                 );
             }
+            if let Some(planned) = config.self_test {
+                let address = listener.address()?;
+                let test = SelfTest::of(&config.listener, address, store.clone(), spool.clone());
+                tasks.spawn(Nightly { test, at: planned.at }.run(cancel.clone()));
+            }
             tasks.spawn(listener.run(store.clone(), spool.clone(), cancel.clone()));
             let settler = Settler {
                 store: store.clone(),
@@ -224,6 +230,7 @@ impl Service {
                 protocols: config.protocols.clone().into(),
                 packs: Arc::clone(&packs),
                 quiet: config.completeness.quiet,
+                holds_after_failed_test: config.self_test.is_some_and(|test| test.holds_jobs),
             };
             tasks.spawn(settler.run(cancel.clone()));
         }

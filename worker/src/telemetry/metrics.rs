@@ -121,5 +121,6 @@ fn describe() {
         Unit::Seconds,
         "from the making of a job to its result"
     );
+    describe_histogram!("prosector_self_test_duration_seconds", Unit::Seconds, "self-tests");
     describe_histogram!("prosector_stage_duration_seconds", Unit::Seconds, "stages of a job");
 }

@@ -1,0 +1,28 @@
+//! `prosector self-test`: a phantom through the service that runs.
+
+use anyhow::{Context as _, Result};
+use prosector_storage::{Spool, SpoolOptions};
+
+use super::{Outcome, output};
+use crate::config::Config;
+use crate::self_test::SelfTest;
+
+pub(super) async fn run(config: &Config) -> Result<Outcome> {
+    let store = super::connect(config).await?;
+    let url = format!("file://{}", config.spool.folder.display());
+    let options = SpoolOptions { reserve_bytes: config.spool.reserve_bytes };
+    let spool = Spool::open(&url, options).await.with_context(|| format!("spool.url: {url}"))?;
+    let verdict = SelfTest::of(&config.listener, config.listener.bind, store, spool).run().await?;
+    let dice = verdict.mean_dice.map_or_else(String::new, |dice| format!(", mean Dice {dice:.3}"));
+    let seconds = verdict.duration.as_secs_f64();
+    match verdict.reason {
+        None => {
+            output::print(&format!("passed in {seconds:.1} s{dice}\n"))?;
+            Ok(Outcome::Done)
+        }
+        Some(reason) => {
+            output::print(&format!("failed after {seconds:.1} s: {reason}{dice}\n"))?;
+            Ok(Outcome::Failed)
+        }
+    }
+}
