@@ -6,6 +6,7 @@ mod durability;
 mod golden;
 mod hospital;
 mod main_job;
+mod operations;
 mod pacs;
 mod patient_data;
 mod phantom;

@@ -5,6 +5,7 @@ pub mod browser;
 pub mod dcmtk;
 pub mod orthanc;
 pub mod postgres;
+pub mod promtool;
 pub mod prosector;
 pub mod python;
 pub mod rabbitmq;

@@ -152,6 +152,24 @@ impl Prosector {
         Ok(answer.body_mut().read_to_string()?)
     }
 
+    /// Downloads bytes from the API port.
+    ///
+    /// # Errors
+    /// When the service does not answer, or refuses.
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let mut answer = ureq::get(format!("{}{path}", self.url())).call()?;
+        Ok(answer.body_mut().read_to_vec()?)
+    }
+
+    /// Sends an object to the API port and reads the object that comes back.
+    ///
+    /// # Errors
+    /// When the service does not answer, or refuses.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let mut answer = ureq::post(format!("{}{path}", self.url())).send_json(body)?;
+        Ok(answer.body_mut().read_json()?)
+    }
+
     fn wait_until_ready(&mut self) -> Result<()> {
         let url = format!("{}/health/ready", self.url());
         let service = &mut self.service;

@@ -104,8 +104,7 @@ pub(super) struct Wanted {
 impl Wanted {
     fn page(&self) -> Result<Page, Refusal> {
         let after: Option<Cursor> = parse(self.after.as_deref(), "after is no cursor")?;
-        let limit = self.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, LARGEST_LIMIT);
-        Ok(Page { limit, after })
+        Ok(Page { limit: rows(self.limit)?, after })
     }
 
     fn filter(&self) -> Result<AuditFilter, Refusal> {
@@ -117,6 +116,15 @@ impl Wanted {
             ..AuditFilter::default()
         })
     }
+}
+
+/// How many rows are wanted.
+fn rows(limit: Option<u32>) -> Result<u32, Refusal> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=LARGEST_LIMIT).contains(&limit) {
+        return Err(Refusal::Malformed("limit is none of 1 to 1000"));
+    }
+    Ok(limit)
 }
 
 /// Parses a part of a request, where it is there.
@@ -333,7 +341,7 @@ struct DeliveriesWanted {
 async fn deliveries(State(facts): State<Facts>, Query(wanted): Query<DeliveriesWanted>) -> Answer {
     let state: Option<DeliveryState> =
         parse(wanted.state.as_deref(), "state is none of a delivery")?;
-    let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, LARGEST_LIMIT);
+    let limit = rows(wanted.limit)?;
     let states = state.map_or(DeliveryState::ALL.to_vec(), |state| vec![state]);
     let mut rows = Vec::new();
     for state in states {
@@ -431,7 +439,7 @@ async fn events(State(facts): State<Facts>, Query(wanted): Query<EventsWanted>) 
         after_seq: wanted.after_seq.unwrap_or(0).into(),
         ..EventFilter::default()
     };
-    let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, LARGEST_LIMIT);
+    let limit = rows(wanted.limit)?;
     let rows: Vec<Value> =
         facts.store.events(&filter, limit).await?.iter().map(View::object).collect();
     Ok(Json(json!({ "rows": rows })))

@@ -71,7 +71,7 @@ enum Command {
     /// Ask whether a destination is there
     Echo(echo::Arguments),
     /// Send a phantom through the service that runs, and compare what comes of it with the truth
-    SelfTest,
+    SelfTest(self_test::Arguments),
     /// Make entries for the file of users of the page and REST
     #[command(subcommand)]
     User(user::Command),
@@ -123,7 +123,9 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Echo(arguments) => {
             block_on(echo::run(arguments, &load(cli, Packs::NotNeeded)?.config))
         }
-        Command::SelfTest => block_on(self_test::run(&load(cli, Packs::NotNeeded)?.config)),
+        Command::SelfTest(arguments) => {
+            block_on(self_test::run(arguments, &load(cli, Packs::NotNeeded)?.config))
+        }
         Command::User(command) => user::run(command),
         Command::Migrate => block_on(migrate::run(&load(cli, Packs::NotNeeded)?.config)),
     }

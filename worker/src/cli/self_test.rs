@@ -1,18 +1,27 @@
 //! `prosector self-test`: a phantom through the service that runs.
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use prosector_storage::{Spool, SpoolOptions};
 
 use super::{Outcome, output};
 use crate::config::Config;
 use crate::self_test::SelfTest;
 
-pub(super) async fn run(config: &Config) -> Result<Outcome> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Address and port of the listener; that of the configuration when not given
+    #[arg(long, value_name = "ADDRESS")]
+    at: Option<std::net::SocketAddr>,
+}
+
+pub(super) async fn run(arguments: &Arguments, config: &Config) -> Result<Outcome> {
     let store = super::connect(config).await?;
     let url = format!("file://{}", config.spool.folder.display());
     let options = SpoolOptions { reserve_bytes: config.spool.reserve_bytes };
     let spool = Spool::open(&url, options).await.with_context(|| format!("spool.url: {url}"))?;
-    let verdict = SelfTest::of(&config.listener, config.listener.bind, store, spool).run().await?;
+    let address = arguments.at.unwrap_or(config.listener.bind);
+    let verdict = SelfTest::of(&config.listener, address, store, spool).run().await?;
     let dice = verdict.mean_dice.map_or_else(String::new, |dice| format!(", mean Dice {dice:.3}"));
     let seconds = verdict.duration.as_secs_f64();
     match verdict.reason {

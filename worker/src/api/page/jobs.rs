@@ -168,7 +168,7 @@ async fn picture(
     }
     let scene = match facts.pictures.scene(facts, job).await {
         Ok(scene) => scene,
-        Err(Refusal::NotFound(_)) => return Ok(None),
+        Err(Refusal::NotFound(_) | Refusal::Unavailable(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
     let last = scene.slices(plane) - 1;
