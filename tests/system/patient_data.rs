@@ -31,9 +31,25 @@ fn patient_attributes_are_in_their_restricted_table_and_nowhere_else() {
 
     dcmsend(Peer { ae_title: AE_TITLE, port: service.dicom_port() }, folder.path()).unwrap();
     wait_for_decision(&service, &phantom.series_instance_uid);
-    let pages = ["/", "/jobs", "/metrics", "/api/v1/studies", "/api/v1/jobs"]
-        .map(|path| service.get(path).unwrap())
-        .join("\n");
+    let study = format!("/studies/{}", phantom.study_instance_uid);
+    let matched = format!("/protocols?series={}", phantom.series_instance_uid);
+    let pages = [
+        "/",
+        &study,
+        "/jobs",
+        "/deliveries",
+        &matched,
+        "/audit",
+        "/metrics",
+        "/health/ready",
+        "/api/v1/overview",
+        "/api/v1/studies",
+        "/api/v1/jobs",
+        "/api/v1/deliveries",
+        "/api/v1/events",
+    ]
+    .map(|path| service.get(path).unwrap())
+    .join("\n");
 
     for (channel, text) in [("log", service.log()), ("pages", pages)] {
         for value in [NAME, "Zwetschgenbaum", PATIENT_ID, ACCESSION] {

@@ -8,6 +8,7 @@ mod durability;
 mod intake;
 mod job;
 mod ledger;
+mod operations;
 mod outbox;
 mod random_walk;
 mod retention;
