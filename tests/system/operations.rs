@@ -104,7 +104,8 @@ fn assert_every_page_shows(service: &Prosector, phantom: &Phantom, job: &str) {
 fn a_self_test_passes_through_the_running_service() {
     let service = Prosector::start(&site("", "CT")).unwrap();
 
-    let said = service.command(&["self-test"]).unwrap();
+    let listener = format!("127.0.0.1:{}", service.dicom_port());
+    let said = service.command(&["self-test", "--at", &listener]).unwrap();
 
     assert!(said.starts_with("passed"), "{said}");
     assert!(service.get("/metrics").unwrap().contains("prosector_self_test_passed 1"));
