@@ -39,7 +39,9 @@ words! {
     Pending = "pending",
     /// Being sent.
     Sending = "sending",
-    /// Accepted by the destination.
+    /// Accepted by the destination, which was asked to commit to it and has not answered yet.
+    Sent = "sent",
+    /// Accepted by the destination, and committed to where it was asked to.
     Delivered = "delivered",
     /// Given up.
     Failed = "failed",
@@ -131,7 +133,7 @@ pub enum DeliveryError {
 }
 
 impl Store {
-    /// Destinations with deliveries that are due, the longest waiting first.
+    /// Destinations with deliveries that are due to be sent or to be asked about, the longest waiting first.
     ///
     /// # Errors
     /// Where the database cannot answer.
@@ -141,7 +143,7 @@ impl Store {
             .pool
             .rows(
                 "select destination, count(*) as due, min(next_attempt_at) as due_since from delivery \
-                  where state = 'pending' and next_attempt_at <= $1 \
+                  where state in ('pending', 'sent') and next_attempt_at <= $1 \
                   group by destination \
                   order by due_since",
                 values![now],
@@ -347,7 +349,10 @@ pub(crate) async fn lapse(transaction: &mut Transaction) -> Result<u64, Database
     Ok(lapsed)
 }
 
-async fn is_unwanted(transaction: &mut Transaction, job_id: JobId) -> Result<bool, DatabaseError> {
+pub(crate) async fn is_unwanted(
+    transaction: &mut Transaction,
+    job_id: JobId,
+) -> Result<bool, DatabaseError> {
     let row = transaction
         .row(
             "select 1 as one from job where job_id = $1 and state in ('superseded', 'cancelled')",
@@ -357,7 +362,7 @@ async fn is_unwanted(transaction: &mut Transaction, job_id: JobId) -> Result<boo
     Ok(row.is_some())
 }
 
-fn about(kind: EventKind, lease: &LeasedDelivery) -> Event {
+pub(crate) fn about(kind: EventKind, lease: &LeasedDelivery) -> Event {
     Event::new(kind)
         .of_series(&lease.study_instance_uid, &lease.source_series_instance_uid)
         .of_instance(&lease.sop_instance_uid)
@@ -365,7 +370,7 @@ fn about(kind: EventKind, lease: &LeasedDelivery) -> Event {
         .to_destination(&lease.destination)
 }
 
-fn read_lease(row: &Row) -> Result<LeasedDelivery, DatabaseError> {
+pub(crate) fn read_lease(row: &Row) -> Result<LeasedDelivery, DatabaseError> {
     Ok(LeasedDelivery {
         delivery_id: row.get::<Uuid>("delivery_id")?.into(),
         job_id: row.get::<Uuid>("job_id")?.into(),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod commitment;
 mod delivery;
 mod digest;
 mod ids;
@@ -19,6 +20,10 @@ pub use audit::{
     EventFilter, JobCount, JobDetail, JobSummary, Listing, OpenDelivery, Page, ParseCursorError,
     Recognised, ResultSummary, Sender, SeriesSummary, StoredInstance, StudyStory, StudySummary,
     Why, WhyEntry, WhyWhat,
+};
+pub use commitment::{
+    AwaitedDelivery, Commitment, CommitmentReference, CommitmentVerdict, DeliveryVerdict,
+    NewCommitment, Reported,
 };
 pub use delivery::{
     AfterDeliveryFailure, DeliveryError, DeliveryFailure, DeliveryId, DeliveryState,

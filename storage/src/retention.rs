@@ -89,7 +89,7 @@ impl Store {
                                and not exists (select 1 from job \
                                      join delivery on delivery.job_id = job.job_id \
                                     where job.series_instance_uid = series.series_instance_uid \
-                                      and delivery.state in ('pending', 'sending'))) \
+                                      and delivery.state in ('pending', 'sending', 'sent'))) \
                         limit $3",
                     ") \
                      update instance set purged_at = $1 \
@@ -123,7 +123,7 @@ impl Store {
                         where purged_at is null and created_at < $2 \
                           and not exists (select 1 from delivery \
                                 where delivery.sop_instance_uid = result.sop_instance_uid \
-                                  and delivery.state in ('pending', 'sending', 'failed')) \
+                                  and delivery.state in ('pending', 'sending', 'sent', 'failed')) \
                         limit $3",
                     ") \
                      update result set purged_at = $1 \

@@ -16,6 +16,6 @@ pub use modality::{Modality, ParseModalityError};
 pub use phi::Phi;
 pub use uid::{
     FrameOfReferenceUid, ParseUidError, SeriesInstanceUid, SopClassUid, SopInstanceUid,
-    StudyInstanceUid, TransferSyntaxUid,
+    StudyInstanceUid, TransactionUid, TransferSyntaxUid,
 };
 pub use volume::{Volume, VolumeError};

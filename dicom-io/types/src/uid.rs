@@ -126,6 +126,10 @@ uid! {
     TransferSyntaxUid
 }
 uid! {
+    /// Transaction UID (0008,1195).
+    TransactionUid
+}
+uid! {
     /// Frame of Reference UID (0020,0052).
     FrameOfReferenceUid
 }

@@ -81,7 +81,7 @@ impl Store {
             .pool
             .rows(
                 "select destination, state, count(*) as deliveries, min(created_at) as oldest from delivery \
-                  where state in ('pending', 'sending', 'failed') \
+                  where state in ('pending', 'sending', 'sent', 'failed') \
                   group by destination, state \
                   order by destination, state",
                 values![],

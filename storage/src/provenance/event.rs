@@ -68,7 +68,11 @@ words! {
     JobRetried = "job_retried",
     /// A person released a held or quarantined job.
     JobReleased = "job_released",
-    /// A destination accepted a result.
+    /// A destination accepted a result and was asked to commit to it.
+    ResultSent = "result_sent",
+    /// A sender asked to commit to instances and was told which ones are safe.
+    CommitmentAnswered = "commitment_answered",
+    /// A destination has a result, and where it was asked to, has committed to it.
     ResultDelivered = "result_delivered",
     /// A destination did not accept a result yet; it will be sent again.
     DeliveryDelayed = "delivery_delayed",

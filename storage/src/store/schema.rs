@@ -26,6 +26,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0040_page_indexes.sql"),
         include_str!("../../../migrations/sqlite/0040_page_indexes.sql"),
     ),
+    (
+        50,
+        "storage_commitment",
+        include_str!("../../../migrations/postgres/0050_storage_commitment.sql"),
+        include_str!("../../../migrations/sqlite/0050_storage_commitment.sql"),
+    ),
 ];
 
 /// Why a database is not one that this version can work with.

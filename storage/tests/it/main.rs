@@ -3,6 +3,7 @@
 
 mod audit;
 mod bench;
+mod commitment;
 mod delivery;
 mod durability;
 mod intake;
