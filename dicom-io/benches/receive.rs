@@ -192,7 +192,12 @@ fn measure(receiver: Receiver, sources: &Path, associations: u32) -> Measurement
             };
             let cancel = CancellationToken::new();
             let config = ScpConfig::for_images("PROSECTOR".parse().unwrap());
-            let serving = runtime.spawn(serve(listener, config, Arc::new(folder), cancel.clone()));
+            let serving = runtime.spawn(serve(
+                vec![listener.into()],
+                config,
+                Arc::new(folder),
+                cancel.clone(),
+            ));
             let (before, _) = usage("self");
             let seconds = send(sources, port, associations);
             let (after, peak_mib) = usage("self");

@@ -13,7 +13,9 @@ pub mod secondary_capture;
 pub mod seg;
 pub mod series;
 pub mod sr;
+pub mod stow;
 pub mod synthetic;
+pub mod tls;
 mod upper_layer;
 
 pub use dictionary::{Attribute, ValueKind};

@@ -22,6 +22,8 @@ const DOORS: &[(&str, &str)] = &[
     ("dicom", "dicom-io"),
     ("dicom-ul", "dicom-io"),
     ("dicom-transfer-syntax-registry", "dicom-io"),
+    ("hyper", "dicom-io"),
+    ("rustls", "dicom-io"),
     ("candle-core", "prosector-model"),
     ("candle-nn", "prosector-model"),
     ("tokenizers", "prosector-model"),

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its steps do")]
 
 mod architecture;
+mod commitment;
+mod dicomweb;
 mod durability;
 mod golden;
 mod hospital;
@@ -12,3 +14,4 @@ mod patient_data;
 mod phantom;
 mod real_series;
 mod services;
+mod tls;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Status;
+use super::{STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, Status};
 
 /// Longest command set that is taken from a peer; real ones have some two hundred bytes.
 pub const MAX_COMMAND_BYTES: usize = 16 * 1024;
@@ -196,6 +196,24 @@ impl CommandSet {
         command.put_uid(Attributes::AFFECTED_SOP_CLASS_UID, sop_class_uid);
         command.put_uid(Attributes::AFFECTED_SOP_INSTANCE_UID, sop_instance_uid);
         command.put_number(Attributes::PRIORITY, priority.code());
+        command
+    }
+
+    /// An N-ACTION request for storage commitment (PS3.7 10.3.5, PS3.4 J.3.2).
+    pub fn commitment_request(message_id: u16) -> Self {
+        let mut command = Self::request(CommandField::N_ACTION_RQ, message_id, true);
+        command.put_uid(Attributes::REQUESTED_SOP_CLASS_UID, STORAGE_COMMITMENT);
+        command.put_uid(Attributes::REQUESTED_SOP_INSTANCE_UID, STORAGE_COMMITMENT_INSTANCE);
+        command.put_number(Attributes::ACTION_TYPE_ID, 1);
+        command
+    }
+
+    /// An N-EVENT-REPORT request of storage commitment (PS3.7 10.3.1, PS3.4 J.3.3).
+    pub fn commitment_report(message_id: u16, event_type: u16) -> Self {
+        let mut command = Self::request(CommandField::N_EVENT_REPORT_RQ, message_id, true);
+        command.put_uid(Attributes::AFFECTED_SOP_CLASS_UID, STORAGE_COMMITMENT);
+        command.put_uid(Attributes::AFFECTED_SOP_INSTANCE_UID, STORAGE_COMMITMENT_INSTANCE);
+        command.put_number(Attributes::EVENT_TYPE_ID, event_type);
         command
     }
 

@@ -9,6 +9,18 @@ pub struct Status(pub u16);
 impl Status {
     /// Done.
     pub const SUCCESS: Self = Self(0x0000);
+    /// An error of ours (PS3.7 C.5.20).
+    pub const PROCESSING_FAILURE: Self = Self(0x0110);
+    /// The data set cannot be understood, or says something that is out of range (PS3.7 C.5.10).
+    pub const INVALID_ARGUMENT: Self = Self(0x0115);
+    /// The SOP class is another one's (PS3.7 C.5.18).
+    pub const NO_SUCH_SOP_CLASS: Self = Self(0x0118);
+    /// The kind of event is unknown (PS3.7 C.5.15).
+    pub const NO_SUCH_EVENT: Self = Self(0x0113);
+    /// The kind of action is unknown (PS3.7 C.5.11).
+    pub const NO_SUCH_ACTION: Self = Self(0x0123);
+    /// It is too much (PS3.7 C.5.21).
+    pub const RESOURCE_LIMITATION: Self = Self(0x0213);
     /// The operation is unknown (PS3.7 C.5.23).
     pub const UNRECOGNIZED_OPERATION: Self = Self(0x0211);
 

@@ -23,6 +23,7 @@ use dicom_types::{
 use crate::part10::{self, ReadMetaError};
 
 pub use reader::HeaderReader;
+pub(crate) use reader::read_dataset;
 
 /// Bounds for what one header may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -63,6 +63,11 @@ impl HeaderReader {
         self.scanner.is_complete()
     }
 
+    fn build(&mut self) -> Result<InMemDicomObject, ReadHeaderError> {
+        self.scanner.finish()?;
+        dataset::build(self.scanner.kept(), self.scanner.layout(), self.limits.max_depth + 1)
+    }
+
     /// Ends the header, at Pixel Data or at the end of the data set.
     ///
     /// # Errors
@@ -70,9 +75,7 @@ impl HeaderReader {
     /// [`ReadHeaderError::InvalidUid`] when a unique identifier that names the instance is no good.
     pub fn finish(mut self) -> Result<InstanceHeader, ReadHeaderError> {
         let has_pixel_data = self.scanner.is_complete();
-        self.scanner.finish()?;
-        let dataset =
-            dataset::build(self.scanner.kept(), self.scanner.layout(), self.limits.max_depth + 1)?;
+        let dataset = self.build()?;
         Ok(InstanceHeader {
             sop_class_uid: uid(&dataset, tags::SOP_CLASS_UID, RequiredUid::SopClass)?,
             sop_instance_uid: uid(&dataset, tags::SOP_INSTANCE_UID, RequiredUid::SopInstance)?,
@@ -93,6 +96,17 @@ impl HeaderReader {
             pixel_data_offset: has_pixel_data.then(|| self.scanner.offset()),
         })
     }
+}
+
+/// Reads a whole data set that is no instance: what comes with a request of another service.
+pub(crate) fn read_dataset(
+    bytes: &[u8],
+    transfer_syntax_uid: &TransferSyntaxUid,
+    limits: HeaderLimits,
+) -> Result<InMemDicomObject, ReadHeaderError> {
+    let mut reader = HeaderReader::new(transfer_syntax_uid.clone(), limits)?;
+    reader.feed(bytes)?;
+    reader.build()
 }
 
 fn uid<T>(

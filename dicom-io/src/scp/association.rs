@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dicom_types::AeTitle;
+use dicom_types::{AeTitle, TransferSyntaxUid};
 use dicom_ul::pdu::{AbortRQServiceProviderReason, Pdu};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -15,25 +15,69 @@ use super::listener::{Shared, WaitingConnection};
 use super::negotiate::{AcceptedContext, Negotiated, negotiate, rejection};
 use super::policy::RejectReason;
 use super::receiver::{
-    AssociationEnd, AssociationInfo, AssociationOutcome, InstanceReceiver, RejectedAssociation,
+    AssociationEnd, AssociationInfo, AssociationOutcome, CommitmentAnswer, InstanceReceiver,
+    RejectedAssociation,
 };
 use super::store::StoreOperation;
-use crate::dimse::{CommandField, CommandSet, MAX_COMMAND_BYTES, Status, StoreStatus};
+use crate::dimse::{
+    Attributes, CommandField, CommandSet, CommitmentReport, CommitmentRequest,
+    DecodeCommitmentError, MAX_COMMAND_BYTES, MAX_COMMITMENT_BYTES, STORAGE_COMMITMENT, Status,
+    StoreStatus,
+};
+use crate::tls::{TlsAcceptor, TlsPeer, TlsRefusal};
 use crate::upper_layer::{
     AssociationRequest, COMMAND, LAST, Link, PDU_HEADER_BYTES, PDV_HEADER_BYTES, PduKind,
-    WireError, data_header, data_values, parse_request,
+    WireError, data_header, data_values, max_fragment_bytes, message, parse_request,
 };
 
 /// How long a peer may take to close after we said the last word (the ARTIM timer of PS3.8 9.1.5).
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Message id of our reports of storage commitment: one is under way at a time.
+const REPORT_MESSAGE_ID: u16 = 1;
+
 /// Receive buffer of an association: two of the longest PDUs that most peers send.
 const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Serves one connection that begins with a TLS handshake; returns when it is over.
+pub(super) async fn serve_encrypted<S, R>(
+    stream: S,
+    acceptor: TlsAcceptor,
+    peer: SocketAddr,
+    shared: Arc<Shared<R>>,
+    waiting: WaitingConnection<R>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    R: InstanceReceiver,
+{
+    let handshake = timeout(shared.config.timeouts.request, acceptor.accept(stream));
+    let accepted = tokio::select! {
+        biased;
+        () = shared.drain.cancelled() => return,
+        () = waiting.evicted.cancelled() => {
+            tracing::warn!(peer.addr = %peer, "connection closed in favour of newer ones");
+            return;
+        }
+        accepted = handshake => accepted.unwrap_or(Err(TlsRefusal::TimedOut)),
+    };
+    match accepted {
+        Ok((stream, tls)) => serve_connection(stream, peer, Some(tls), shared, waiting).await,
+        // Load balancers and port checks connect and leave.
+        Err(TlsRefusal::ConnectionLost) => {
+            tracing::debug!(peer.addr = %peer, "connection without TLS handshake");
+        }
+        Err(refusal) => {
+            tracing::warn!(peer.addr = %peer, reason = refusal.as_str(), "TLS handshake failed");
+            shared.receiver.connection_refused(peer, refusal).await;
+        }
+    }
+}
 
 /// Serves one connection; returns when it is over.
 pub(super) async fn serve_connection<S, R>(
     stream: S,
     peer: SocketAddr,
+    tls: Option<TlsPeer>,
     shared: Arc<Shared<R>>,
     waiting: WaitingConnection<R>,
 ) where
@@ -44,7 +88,7 @@ pub(super) async fn serve_connection<S, R>(
     let mut link = Link::new(stream, shared.stop.clone());
     let admission = async {
         let request = read_request(&mut link, &shared, started, peer).await?;
-        let admitted = match negotiate(&shared.config, &request, peer) {
+        let admitted = match negotiate(&shared.config, &request, peer, tls.as_ref()) {
             Ok(_) if shared.is_draining() => Err(RejectReason::ShuttingDown),
             Ok(negotiated) => shared.take_slot(peer.ip()).map(|slot| (negotiated, slot)),
             Err(reason) => Err(reason),
@@ -74,9 +118,15 @@ pub(super) async fn serve_connection<S, R>(
     }
 
     link.reserve(RECEIVE_BUFFER_BYTES);
-    let Negotiated { calling_ae_title, called_ae_title, contexts, .. } = negotiated;
-    let info =
-        Arc::new(AssociationInfo { id: Uuid::new_v4(), calling_ae_title, called_ae_title, peer });
+    let Negotiated { calling_ae_title, called_ae_title, contexts, peer_max_pdu_bytes, .. } =
+        negotiated;
+    let info = Arc::new(AssociationInfo {
+        id: Uuid::new_v4(),
+        calling_ae_title,
+        called_ae_title,
+        peer,
+        tls,
+    });
     let span = tracing::info_span!(
         "association",
         association.id = %info.id,
@@ -84,12 +134,18 @@ pub(super) async fn serve_connection<S, R>(
         peer.addr = %info.peer,
     );
     async {
+        if let Some(tls) = &info.tls {
+            let certificate = tls.fingerprint();
+            tracing::info!(tls.version, tls.certificate_sha256 = certificate, "encrypted");
+        }
         shared.receiver.association_accepted(&info).await;
         let session = Session {
             link,
             shared: Arc::clone(&shared),
             info: Arc::clone(&info),
             contexts,
+            peer_max_pdu_bytes,
+            open_report: None,
             counts: Counts::default(),
         };
         let (end, counts) = session.run().await;
@@ -209,6 +265,9 @@ struct Session<S, R: InstanceReceiver> {
     shared: Arc<Shared<R>>,
     info: Arc<AssociationInfo>,
     contexts: std::collections::BTreeMap<u8, AcceptedContext>,
+    peer_max_pdu_bytes: u32,
+    /// A report of storage commitment that the peer has not answered yet.
+    open_report: Option<CommitmentReport>,
     counts: Counts,
 }
 
@@ -222,6 +281,12 @@ enum Phase<R: InstanceReceiver> {
 /// What a data set is for.
 enum Operation<R: InstanceReceiver> {
     Store(Box<StoreOperation<R>>),
+    /// A request for storage commitment, or a report of it.
+    Commitment {
+        transfer_syntax_uid: TransferSyntaxUid,
+        dataset: Vec<u8>,
+        is_too_long: bool,
+    },
     /// An operation that is not offered: the data set is read past, then the status is answered.
     Unsupported,
 }
@@ -362,8 +427,16 @@ where
                         return Err(invalid());
                     }
                     let is_last = value.is_last;
-                    if let Operation::Store(operation) = operation {
-                        operation.push(value.fragment).await;
+                    match operation {
+                        Operation::Store(operation) => operation.push(value.fragment).await,
+                        Operation::Commitment { dataset, is_too_long, .. } => {
+                            *is_too_long |=
+                                dataset.len() + value.fragment.len() > MAX_COMMITMENT_BYTES;
+                            if !*is_too_long {
+                                dataset.extend_from_slice(value.fragment);
+                            }
+                        }
+                        Operation::Unsupported => {}
                     }
                     if is_last {
                         phase = self.end_dataset(phase).await?;
@@ -403,8 +476,19 @@ where
                 .await;
                 Operation::Store(Box::new(operation))
             }
+            (
+                CommandField::N_ACTION_RQ | CommandField::N_EVENT_REPORT_RQ,
+                Some(AcceptedContext::Commitment { transfer_syntax_uid }),
+            ) => Operation::Commitment {
+                transfer_syntax_uid: transfer_syntax_uid.clone(),
+                dataset: Vec::new(),
+                is_too_long: false,
+            },
             _ => Operation::Unsupported,
         };
+        if field == CommandField::N_EVENT_REPORT_RSP {
+            self.end_report(&command).await;
+        }
         if command.has_dataset() {
             return Ok(Phase::Dataset { context_id, command, operation });
         }
@@ -442,6 +526,13 @@ where
                     command.response(result.status.status()).with_error_comment(&result.comment)
                 }
             }
+            Operation::Commitment { is_too_long: true, .. } => {
+                command.response(Status::RESOURCE_LIMITATION)
+            }
+            Operation::Commitment { transfer_syntax_uid, dataset, .. } => {
+                self.end_commitment(context_id, &command, &transfer_syntax_uid, &dataset).await?;
+                return Ok(Phase::BetweenMessages);
+            }
             Operation::Unsupported if command.field().is_response() => {
                 return Ok(Phase::BetweenMessages);
             }
@@ -449,6 +540,66 @@ where
         };
         self.respond(context_id, &response).await?;
         Ok(Phase::BetweenMessages)
+    }
+
+    /// Answers a request for storage commitment, or takes a report of it.
+    async fn end_commitment(
+        &mut self,
+        context_id: u8,
+        command: &CommandSet,
+        transfer_syntax_uid: &TransferSyntaxUid,
+        dataset: &[u8],
+    ) -> Result<(), Ending> {
+        let receiver = Arc::clone(&self.shared.receiver);
+        let unreadable = |error: DecodeCommitmentError| {
+            tracing::warn!(error = %error, "storage commitment cannot be read");
+            Status::INVALID_ARGUMENT
+        };
+        if command.field() == CommandField::N_EVENT_REPORT_RQ {
+            let event = command.number(Attributes::EVENT_TYPE_ID);
+            let status = match CommitmentReport::decode(dataset, transfer_syntax_uid) {
+                _ if !matches!(event, Some(1 | 2)) => Status::NO_SUCH_EVENT,
+                Ok(report) => receiver.commitment_report(&self.info, report).await,
+                Err(error) => unreadable(error),
+            };
+            return self.respond(context_id, &command.response(status)).await;
+        }
+        let class = command.text(Attributes::REQUESTED_SOP_CLASS_UID);
+        let action = command.number(Attributes::ACTION_TYPE_ID);
+        let answer = match CommitmentRequest::decode(dataset, transfer_syntax_uid) {
+            _ if class != Some(STORAGE_COMMITMENT) => {
+                CommitmentAnswer::Refused(Status::NO_SUCH_SOP_CLASS)
+            }
+            _ if action != Some(1) => CommitmentAnswer::Refused(Status::NO_SUCH_ACTION),
+            Ok(request) => receiver.commitment_requested(&self.info, request).await,
+            Err(error) => CommitmentAnswer::Refused(unreadable(error)),
+        };
+        let (status, report) = match answer {
+            CommitmentAnswer::Refused(status) => (status, None),
+            CommitmentAnswer::ReportLater => (Status::SUCCESS, None),
+            CommitmentAnswer::ReportNow(report) => (Status::SUCCESS, Some(report)),
+        };
+        self.respond(context_id, &command.response(status)).await?;
+        let Some(report) = report else { return Ok(()) };
+        let request = CommandSet::commitment_report(REPORT_MESSAGE_ID, report.event_type());
+        let dataset = report.encode(transfer_syntax_uid.as_str());
+        let max_fragment =
+            max_fragment_bytes(self.peer_max_pdu_bytes, self.shared.config.limits.max_pdu_bytes);
+        let bytes = message(context_id, &request.encode(), &dataset, max_fragment);
+        self.link.send_bytes(&bytes, self.shared.config.timeouts.write).await?;
+        self.open_report = Some(report);
+        Ok(())
+    }
+
+    /// The peer's answer to our report.
+    async fn end_report(&mut self, response: &CommandSet) {
+        let answered = response.number(Attributes::MESSAGE_ID_BEING_RESPONDED_TO);
+        if answered != Some(REPORT_MESSAGE_ID) || response.status() != Some(Status::SUCCESS) {
+            return;
+        }
+        if let Some(report) = self.open_report.take() {
+            self.shared.receiver.commitment_reported(&self.info, &report).await;
+        }
     }
 
     async fn respond(&mut self, context_id: u8, response: &CommandSet) -> Result<(), Ending> {

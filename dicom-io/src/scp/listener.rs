@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::association::serve_connection;
+use super::association::{serve_connection, serve_encrypted};
 use super::policy::{RejectReason, ScpConfig};
 use super::receiver::InstanceReceiver;
+use crate::tls::TlsAcceptor;
 
 /// How long to wait after the system had no file descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -135,7 +137,22 @@ impl<R> Drop for Slot<R> {
     }
 }
 
-/// Serves C-ECHO and C-STORE on `listener` until `cancel`, then drains.
+/// A socket that associations come in on.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The bound socket.
+    pub socket: TcpListener,
+    /// What makes its connections encrypted; nothing for a clear port.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl From<TcpListener> for Endpoint {
+    fn from(socket: TcpListener) -> Self {
+        Self { socket, tls: None }
+    }
+}
+
+/// Serves C-ECHO and C-STORE on `endpoints`, which share all limits, until `cancel`, then drains.
 ///
 /// Draining stops accepting, lets associations go on for the grace period, aborts the rest, and returns when the last
 /// has told its receiver that it ended. An instance that is being made durable is finished either way.
@@ -144,39 +161,20 @@ impl<R> Drop for Slot<R> {
 /// None at present: what goes wrong on one connection ends that connection. The type leaves room for a listener that
 /// can no longer accept at all.
 pub async fn serve<R: InstanceReceiver>(
-    listener: TcpListener,
+    endpoints: Vec<Endpoint>,
     config: ScpConfig,
     receiver: Arc<R>,
     cancel: CancellationToken,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared::new(config, receiver, cancel.clone()));
     let tasks = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                // Without it, Nagle and delayed acknowledgements cost some 45 ms per instance.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(peer.addr = %peer, error = %error, "peer left at once");
-                    continue;
-                }
-                let waiting = shared.wait();
-                tasks.spawn(serve_connection(stream, peer, Arc::clone(&shared), waiting));
-            }
-            Err(error) => {
-                tracing::warn!(error = %error, "cannot accept a connection");
-                tokio::select! {
-                    () = cancel.cancelled() => break,
-                    () = sleep(ACCEPT_PAUSE) => {}
-                }
-            }
-        }
+    let mut accepting = JoinSet::new();
+    for endpoint in endpoints {
+        accepting.spawn(accept(endpoint, Arc::clone(&shared), tasks.clone()));
     }
-    drop(listener);
+    while let Some(ended) = accepting.join_next().await {
+        ended.map_err(io::Error::other)?;
+    }
     tasks.close();
     if timeout(shared.config.timeouts.grace, tasks.wait()).await.is_err() {
         tracing::warn!(associations = tasks.len(), "grace period is over, aborting associations");
@@ -190,4 +188,43 @@ pub async fn serve<R: InstanceReceiver>(
         }
     }
     Ok(())
+}
+
+/// Accepts connections on one socket until the listener is to stop.
+async fn accept<R: InstanceReceiver>(
+    endpoint: Endpoint,
+    shared: Arc<Shared<R>>,
+    tasks: TaskTracker,
+) {
+    let Endpoint { socket, tls } = endpoint;
+    let cancel = shared.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Without it, Nagle and delayed acknowledgements cost some 45 ms per instance.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(peer.addr = %peer, error = %error, "peer left at once");
+                    continue;
+                }
+                let waiting = shared.wait();
+                let shared = Arc::clone(&shared);
+                match tls.clone() {
+                    None => tasks.spawn(serve_connection(stream, peer, None, shared, waiting)),
+                    Some(tls) => tasks.spawn(serve_encrypted(stream, tls, peer, shared, waiting)),
+                };
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot accept a connection");
+                tokio::select! {
+                    () = cancel.cancelled() => return,
+                    () = sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The listening side: C-ECHO and C-STORE as service class provider.
+//! The listening side: C-ECHO, C-STORE and storage commitment as service class provider, and reports of storage
+//! commitment from others.
 //!
 //! A data set goes from P-DATA to an [`InstanceSink`] in pieces, hashed on the way; only the header in front of Pixel
 //! Data is looked at, and nothing is encoded again. Success is answered after the sink says that the instance is
@@ -13,12 +14,12 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use listener::serve;
+pub use listener::{Endpoint, serve};
 pub use policy::{
     AddressRange, Admission, AllowList, ParseAddressRangeError, RejectReason, ScpConfig, ScpLimits,
     ScpTimeouts,
 };
 pub use receiver::{
-    AssociationEnd, AssociationInfo, AssociationOutcome, InstanceReceiver, InstanceSink,
-    ReceivedInstance, RejectedAssociation, StoreRequest,
+    AssociationEnd, AssociationInfo, AssociationOutcome, CommitmentAnswer, InstanceReceiver,
+    InstanceSink, ReceivedInstance, RejectedAssociation, StoreRequest,
 };

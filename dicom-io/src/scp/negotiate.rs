@@ -8,11 +8,13 @@ use dicom_ul::pdu::{
     AssociationAC, AssociationRJ, AssociationRJResult, AssociationRJServiceProviderASCEReason,
     AssociationRJServiceProviderPresentationReason, AssociationRJServiceUserReason,
     AssociationRJSource, Pdu, PresentationContextProposed, PresentationContextResult,
-    PresentationContextResultReason, UserVariableItem,
+    PresentationContextResultReason, RequestorRoles, UserVariableItem,
 };
 
 use super::policy::{RejectReason, ScpConfig};
+use crate::dimse::{COMMITMENT_SYNTAXES, STORAGE_COMMITMENT};
 use crate::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
+use crate::tls::TlsPeer;
 use crate::upper_layer::{APPLICATION_CONTEXT, AssociationRequest};
 
 const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -26,6 +28,7 @@ const VERIFICATION_SYNTAXES: [&str; 3] =
 pub(super) enum AcceptedContext {
     Verification,
     Storage { sop_class_uid: SopClassUid, transfer_syntax_uid: TransferSyntaxUid },
+    Commitment { transfer_syntax_uid: TransferSyntaxUid },
 }
 
 /// An association that policy admits, and the answer that says so.
@@ -35,6 +38,8 @@ pub(super) struct Negotiated {
     pub(super) called_ae_title: AeTitle,
     pub(super) contexts: BTreeMap<u8, AcceptedContext>,
     pub(super) answer: Pdu,
+    /// Longest PDU that the peer takes; 0 for no limit.
+    pub(super) peer_max_pdu_bytes: u32,
 }
 
 /// Decides on an association request by everything but the number of associations.
@@ -42,6 +47,7 @@ pub(super) fn negotiate(
     config: &ScpConfig,
     request: &AssociationRequest,
     peer: SocketAddr,
+    tls: Option<&TlsPeer>,
 ) -> Result<Negotiated, RejectReason> {
     // PS3.8 9.3.2: only bit 0 is tested.
     if request.protocol_version & 1 == 0 {
@@ -63,6 +69,10 @@ pub(super) fn negotiate(
     if !config.admission.calling_ae_titles.admits(&calling_ae_title) {
         return Err(RejectReason::CallingAeTitle);
     }
+    let is_of_other = |tls: &TlsPeer| !tls.names(&calling_ae_title);
+    if config.admission.certificate_names_caller && tls.is_some_and(is_of_other) {
+        return Err(RejectReason::Certificate);
+    }
 
     let mut contexts = BTreeMap::new();
     let mut results = Vec::with_capacity(request.presentation_contexts.len());
@@ -83,21 +93,29 @@ pub(super) fn negotiate(
             contexts.insert(proposed.id, context);
         }
     }
+    // Neither an asynchronous operations window nor identities, extended negotiation or roles for storage: leaving an
+    // item out is the standard's way to decline it (PS3.7 D.3.3).
+    let mut user_variables = vec![
+        UserVariableItem::MaxLength(config.limits.max_pdu_bytes),
+        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
+        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
+    ];
+    // A PACS that reports storage commitment is the provider on the association that it requests (PS3.4 J.3.3).
+    let roles = request.roles.iter().find(|(uid, _)| uid == STORAGE_COMMITMENT);
+    if let (true, Some((uid, roles))) = (config.storage_commitment, roles) {
+        let roles = RequestorRoles { scu: roles.scu, scp: roles.scp };
+        user_variables.push(UserVariableItem::ScuScpRoleSelectionSubItem(uid.clone(), roles));
+    }
     let answer = Pdu::AssociationAC(AssociationAC {
         protocol_version: 1,
         calling_ae_title: calling_ae_title.as_str().to_owned(),
         called_ae_title: called_ae_title.as_str().to_owned(),
         application_context_name: APPLICATION_CONTEXT.to_owned(),
         presentation_contexts: results,
-        // Neither an asynchronous operations window nor roles, identities or extended negotiation: leaving an item out
-        // is the standard's way to decline it (PS3.7 D.3.3).
-        user_variables: vec![
-            UserVariableItem::MaxLength(config.limits.max_pdu_bytes),
-            UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
-            UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
-        ],
+        user_variables,
     });
-    Ok(Negotiated { calling_ae_title, called_ae_title, contexts, answer })
+    let peer_max_pdu_bytes = request.max_pdu_bytes;
+    Ok(Negotiated { calling_ae_title, called_ae_title, contexts, answer, peer_max_pdu_bytes })
 }
 
 fn decide(
@@ -113,6 +131,12 @@ fn decide(
     if proposed.abstract_syntax == VERIFICATION {
         let syntax = VERIFICATION_SYNTAXES.into_iter().find(|uid| offers(uid)).ok_or(no_syntax)?;
         return Ok((AcceptedContext::Verification, syntax.to_owned()));
+    }
+    if config.storage_commitment && proposed.abstract_syntax == STORAGE_COMMITMENT {
+        let syntax = COMMITMENT_SYNTAXES.into_iter().find(|uid| offers(uid)).ok_or(no_syntax)?;
+        let transfer_syntax_uid =
+            syntax.parse().expect("constants of the standard are well-formed");
+        return Ok((AcceptedContext::Commitment { transfer_syntax_uid }, syntax.to_owned()));
     }
     let sop_class_uid = config
         .storage_sop_classes
@@ -141,7 +165,9 @@ pub(super) fn rejection(reason: RejectReason) -> Pdu {
 
     let (result, source) = match reason {
         RejectReason::CalledAeTitle => (Permanent, ServiceUser(User::CalledAETitleNotRecognized)),
-        RejectReason::CallingAeTitle => (Permanent, ServiceUser(User::CallingAETitleNotRecognized)),
+        RejectReason::CallingAeTitle | RejectReason::Certificate => {
+            (Permanent, ServiceUser(User::CallingAETitleNotRecognized))
+        }
         RejectReason::Address => (Permanent, ServiceUser(User::NoReasonGiven)),
         RejectReason::ApplicationContext => {
             (Permanent, ServiceUser(User::ApplicationContextNameNotSupported))
@@ -192,6 +218,7 @@ mod tests {
                 })
                 .collect(),
             max_pdu_bytes: 0,
+            roles: Vec::new(),
         }
     }
 
@@ -209,7 +236,7 @@ mod tests {
         let lossy_first = ["1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.90"];
         let request = request(&[(1, CT, &lossy_first), (3, VERIFICATION, &["1.2.840.10008.1.2"])]);
 
-        let negotiated = negotiate(&config(), &request, peer()).unwrap();
+        let negotiated = negotiate(&config(), &request, peer(), None).unwrap();
 
         let accepted = PresentationContextResultReason::Acceptance;
         assert_eq!(results(&negotiated)[0], (1, accepted, "1.2.840.10008.1.2.4.90".into()));
@@ -225,7 +252,7 @@ mod tests {
             (5, CT, &["1.2.840.10008.1.2"]),
         ]);
 
-        let negotiated = negotiate(&config(), &request, peer()).unwrap();
+        let negotiated = negotiate(&config(), &request, peer(), None).unwrap();
 
         let reasons: Vec<_> =
             results(&negotiated).into_iter().map(|(_, reason, _)| reason).collect();
@@ -249,11 +276,11 @@ mod tests {
         let config = ScpConfig { admission, ..config() };
         let good = AssociationRequest { calling_ae_title: "CT1".into(), ..request(&[]) };
         let refusal = |request: &AssociationRequest, peer: &str| {
-            negotiate(&config, request, peer.parse().unwrap()).map(|_| ()).unwrap_err()
+            negotiate(&config, request, peer.parse().unwrap(), None).map(|_| ()).unwrap_err()
         };
         let here = "192.0.2.9:1";
 
-        assert!(negotiate(&config, &good, here.parse().unwrap()).is_ok());
+        assert!(negotiate(&config, &good, here.parse().unwrap(), None).is_ok());
         assert_eq!(refusal(&good, "198.51.100.1:1"), RejectReason::Address);
         let other = AssociationRequest { calling_ae_title: "CT2".into(), ..good.clone() };
         assert_eq!(refusal(&other, here), RejectReason::CallingAeTitle);

@@ -14,6 +14,8 @@ pub struct ScpConfig {
     pub storage_sop_classes: Vec<SopClassUid>,
     /// Transfer syntaxes for storage, the one to prefer first.
     pub storage_transfer_syntaxes: Vec<TransferSyntaxUid>,
+    /// Whether storage commitment is offered, and reports of it are taken.
+    pub storage_commitment: bool,
     /// Bounds.
     pub limits: ScpLimits,
     /// Patience.
@@ -29,9 +31,11 @@ impl ScpConfig {
                 called_ae_titles: AllowList::Only(vec![ae_title]),
                 calling_ae_titles: AllowList::Any,
                 peers: AllowList::Any,
+                certificate_names_caller: false,
             },
             storage_sop_classes: IMAGE_SOP_CLASSES.iter().map(|uid| constant(uid)).collect(),
             storage_transfer_syntaxes: TRANSFER_SYNTAXES.iter().map(|uid| constant(uid)).collect(),
+            storage_commitment: false,
             limits: ScpLimits::default(),
             timeouts: ScpTimeouts::default(),
         }
@@ -60,19 +64,24 @@ const IMAGE_SOP_CLASSES: [&str; 9] = [
 
 /// Transfer syntaxes whose pixel data can be decoded, lossless before lossy and cheap before dear. JPEG Extended
 /// is missing: its 12-bit form, the one that CT uses, has no sound decoder here.
-const TRANSFER_SYNTAXES: [&str; 12] = [
-    "1.2.840.10008.1.2.1",    // Explicit VR Little Endian
-    "1.2.840.10008.1.2",      // Implicit VR Little Endian
-    "1.2.840.10008.1.2.5",    // RLE Lossless
-    "1.2.840.10008.1.2.4.80", // JPEG-LS Lossless
-    "1.2.840.10008.1.2.4.70", // JPEG Lossless, first-order prediction
-    "1.2.840.10008.1.2.4.57", // JPEG Lossless
-    "1.2.840.10008.1.2.4.90", // JPEG 2000 Lossless
-    "1.2.840.10008.1.2.1.99", // Deflated Explicit VR Little Endian
-    "1.2.840.10008.1.2.2",    // Explicit VR Big Endian
-    "1.2.840.10008.1.2.4.81", // JPEG-LS near-lossless
-    "1.2.840.10008.1.2.4.91", // JPEG 2000
-    "1.2.840.10008.1.2.4.50", // JPEG Baseline
+const TRANSFER_SYNTAXES: [&str; 17] = [
+    "1.2.840.10008.1.2.1",     // Explicit VR Little Endian
+    "1.2.840.10008.1.2",       // Implicit VR Little Endian
+    "1.2.840.10008.1.2.5",     // RLE Lossless
+    "1.2.840.10008.1.2.4.80",  // JPEG-LS Lossless
+    "1.2.840.10008.1.2.4.70",  // JPEG Lossless, first-order prediction
+    "1.2.840.10008.1.2.4.57",  // JPEG Lossless
+    "1.2.840.10008.1.2.4.90",  // JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.201", // High-Throughput JPEG 2000 Lossless
+    "1.2.840.10008.1.2.4.202", // High-Throughput JPEG 2000 Lossless with RPCL options
+    "1.2.840.10008.1.2.1.99",  // Deflated Explicit VR Little Endian
+    "1.2.840.10008.1.2.8.1",   // Deflated Image Frame Compression
+    "1.2.840.10008.1.2.1.98",  // Encapsulated Uncompressed Explicit VR Little Endian
+    "1.2.840.10008.1.2.2",     // Explicit VR Big Endian
+    "1.2.840.10008.1.2.4.81",  // JPEG-LS near-lossless
+    "1.2.840.10008.1.2.4.91",  // JPEG 2000
+    "1.2.840.10008.1.2.4.203", // High-Throughput JPEG 2000
+    "1.2.840.10008.1.2.4.50",  // JPEG Baseline
 ];
 
 /// Who may associate. What is refused here is refused for good ("rejected permanent").
@@ -84,6 +93,9 @@ pub struct Admission {
     pub calling_ae_titles: AllowList<AeTitle>,
     /// Addresses that may connect.
     pub peers: AllowList<AddressRange>,
+    /// Whether a peer that shows a certificate must be named by it: its calling AE title is then the common name or a
+    /// DNS name of the certificate.
+    pub certificate_names_caller: bool,
 }
 
 /// Everybody, or those that are named.
@@ -235,6 +247,8 @@ pub enum RejectReason {
     CalledAeTitle,
     /// Permanent, "calling AE title not recognized".
     CallingAeTitle,
+    /// Permanent, "calling AE title not recognized": the certificate is another's.
+    Certificate,
     /// Permanent, no reason given: the address is on no list.
     Address,
     /// Permanent, "application context name not supported".
@@ -255,6 +269,7 @@ impl RejectReason {
         match self {
             Self::CalledAeTitle => "called AE title not recognized",
             Self::CallingAeTitle => "calling AE title not recognized",
+            Self::Certificate => "certificate names another AE title",
             Self::Address => "address not admitted",
             Self::ApplicationContext => "application context not supported",
             Self::ProtocolVersion => "protocol version not supported",
@@ -268,6 +283,25 @@ impl RejectReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exactly_the_transfer_syntaxes_that_can_be_decoded_are_taken() {
+        use std::collections::BTreeSet;
+
+        let config = ScpConfig::for_images("PROSECTOR".parse().unwrap());
+        let taken: BTreeSet<&str> =
+            config.storage_transfer_syntaxes.iter().map(TransferSyntaxUid::as_str).collect();
+        let decodable = dicom::transfer_syntax::TransferSyntaxRegistry.iter();
+        let decodable: BTreeSet<&str> = decodable
+            .map(|syntax| syntax.uid())
+            .filter(|uid| crate::series::can_decode(uid))
+            .collect();
+
+        assert_eq!(taken.len(), config.storage_transfer_syntaxes.len(), "one is named twice");
+        assert!(taken.iter().all(|uid| crate::series::can_decode(uid)), "{taken:?}");
+        let missing: Vec<_> = decodable.difference(&taken).collect();
+        assert!(missing.is_empty(), "can be decoded and are refused: {missing:?}");
+    }
 
     #[test]
     fn an_address_range_holds_the_addresses_of_its_prefix_and_no_others() {

@@ -10,8 +10,9 @@ use dicom_types::{AeTitle, SopClassUid, SopInstanceUid, TransferSyntaxUid};
 use uuid::Uuid;
 
 use super::policy::RejectReason;
-use crate::dimse::StoreStatus;
+use crate::dimse::{CommitmentReport, CommitmentRequest, Status, StoreStatus};
 use crate::header::InstanceHeader;
+use crate::tls::{TlsPeer, TlsRefusal};
 
 /// Keeps instances that come in over associations.
 ///
@@ -25,6 +26,9 @@ pub trait InstanceReceiver: Send + Sync + 'static {
     /// Is told of an accepted association, before its first message.
     async fn association_accepted(&self, _association: &AssociationInfo) {}
 
+    /// Is told of a connection that ended before an association could be asked for, as TLS did not come about.
+    async fn connection_refused(&self, _peer: SocketAddr, _refusal: TlsRefusal) {}
+
     /// Is told of a refused association.
     async fn association_rejected(&self, _rejected: &RejectedAssociation) {}
 
@@ -36,6 +40,32 @@ pub trait InstanceReceiver: Send + Sync + 'static {
     /// Is told of a C-STORE request that was answered with anything but success, for whatever reason.
     async fn instance_refused(&self, _request: &StoreRequest, _status: StoreStatus) {}
 
+    /// Answers a sender that wants to be sure of what it sent. Only called where storage commitment is offered.
+    async fn commitment_requested(
+        &self,
+        _association: &AssociationInfo,
+        _request: CommitmentRequest,
+    ) -> CommitmentAnswer {
+        CommitmentAnswer::Refused(Status::PROCESSING_FAILURE)
+    }
+
+    /// Is told that the sender took a report over the association that it had asked on.
+    async fn commitment_reported(
+        &self,
+        _association: &AssociationInfo,
+        _report: &CommitmentReport,
+    ) {
+    }
+
+    /// Takes the report of a peer that was asked for storage commitment, and says what it is answered.
+    async fn commitment_report(
+        &self,
+        _association: &AssociationInfo,
+        _report: CommitmentReport,
+    ) -> Status {
+        Status::PROCESSING_FAILURE
+    }
+
     /// Is told of the end of an association that was accepted: evidence that its sender has sent all it meant to,
     /// where `outcome` says that it was released.
     async fn association_ended(
@@ -44,6 +74,17 @@ pub trait InstanceReceiver: Send + Sync + 'static {
         _outcome: &AssociationOutcome,
     ) {
     }
+}
+
+/// What a request for storage commitment is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitmentAnswer {
+    /// Not taken.
+    Refused(Status),
+    /// Taken, and the report goes over the same association.
+    ReportNow(CommitmentReport),
+    /// Taken, and the report goes another way.
+    ReportLater,
 }
 
 /// Takes one instance as a Part 10 file: our File Meta Information, then the data set as it was sent.
@@ -70,6 +111,8 @@ pub struct AssociationInfo {
     pub called_ae_title: AeTitle,
     /// Where they connected from.
     pub peer: SocketAddr,
+    /// What TLS says of them; nothing on a clear port.
+    pub tls: Option<TlsPeer>,
 }
 
 /// An association that was refused, for logs, counters and the audit trail.

@@ -159,7 +159,7 @@ fn run(bytes: &[u8], piece: usize) -> Arc<Checker> {
             let _ = reading.read_to_end(&mut answers).await;
         };
         let all = async {
-            tokio::join!(serve_connection(theirs, peer, shared, waiting), sending, listening);
+            tokio::join!(serve_connection(theirs, peer, None, shared, waiting), sending, listening);
         };
         timeout(Duration::from_secs(20), all).await.expect("the association ends");
     });

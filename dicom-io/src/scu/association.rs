@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use dicom_ul::pdu::{
-    AbortRQServiceProviderReason, AssociationRQ, Pdu, PresentationContextProposed, UserVariableItem,
+    AbortRQServiceProviderReason, AssociationRQ, Pdu, PresentationContextProposed, RequestorRoles,
+    UserVariableItem,
 };
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -13,19 +14,14 @@ use tokio_util::sync::CancellationToken;
 use super::{Destination, ScuConfig};
 use crate::dimse::{Attributes, CommandSet, MAX_COMMAND_BYTES};
 use crate::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
+use crate::tls::{TlsRefusal, Transport};
 use crate::upper_layer::{
-    APPLICATION_CONTEXT, Acceptance, COMMAND, LAST, Link, PDV_HEADER_BYTES, PduKind, WireError,
-    data_header, data_values, parse_acceptance,
+    APPLICATION_CONTEXT, Acceptance, COMMAND, LAST, Link, PduKind, WireError, data_header,
+    data_values, max_fragment_bytes, message, parse_acceptance,
 };
 
 /// Longest PDU that a peer may answer with; responses have a few hundred bytes.
 const MAX_RECEIVED_PDU_BYTES: u32 = 64 * 1024;
-
-/// Longest PDU to a peer that names no limit.
-const UNLIMITED_PDU_BYTES: u32 = 1 << 20;
-
-/// Shortest limit of a peer that leaves room for anything.
-const MIN_SENT_PDU_BYTES: u32 = 128;
 
 /// How long the end of an association may take.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
@@ -39,6 +35,9 @@ pub enum AssociateError {
     /// The name cannot be resolved, or nobody listens there.
     #[error("cannot connect")]
     Connect(#[source] io::Error),
+    /// The peer does not speak TLS as it must, or one side does not trust the other.
+    #[error("no encrypted connection: {0}")]
+    Tls(TlsRefusal),
     /// The peer refused the association.
     #[error("association rejected: {0}")]
     Rejected(Rejection),
@@ -69,7 +68,9 @@ impl AssociateError {
 impl From<WireError> for AssociateError {
     fn from(error: WireError) -> Self {
         match error {
-            WireError::Io(_) | WireError::Closed | WireError::ShutDown => Self::ConnectionLost,
+            // A peer of TLS 1.3 looks at our certificate after it has let us begin.
+            WireError::Io(error) => TlsRefusal::of(&error).map_or(Self::ConnectionLost, Self::Tls),
+            WireError::Closed | WireError::ShutDown => Self::ConnectionLost,
             WireError::TimedOut => Self::TimedOut,
             WireError::TooLong { .. } | WireError::UnknownPdu => Self::Protocol,
         }
@@ -112,7 +113,7 @@ pub(super) struct Proposal {
 
 /// An established association.
 pub(super) struct Association {
-    link: Link<TcpStream>,
+    link: Link<Transport>,
     config: ScuConfig,
     acceptance: Acceptance,
     proposals: usize,
@@ -125,6 +126,16 @@ impl Association {
         proposals: &[Proposal],
         config: &ScuConfig,
     ) -> Result<Self, AssociateError> {
+        Self::request_as(destination, proposals, None, config).await
+    }
+
+    /// The same, with roles other than that of the user for one SOP class (PS3.7 D.3.3.4).
+    pub(super) async fn request_as(
+        destination: &Destination,
+        proposals: &[Proposal],
+        roles: Option<(&str, RequestorRoles)>,
+        config: &ScuConfig,
+    ) -> Result<Self, AssociateError> {
         debug_assert!(proposals.len() <= MAX_PROPOSALS);
         let connecting = timeout(config.connect_timeout, TcpStream::connect(&destination.address));
         let stream = connecting
@@ -132,8 +143,18 @@ impl Association {
             .map_err(|_| AssociateError::Connect(io::ErrorKind::TimedOut.into()))?
             .map_err(AssociateError::Connect)?;
         stream.set_nodelay(true).map_err(AssociateError::Connect)?;
-        let mut link = Link::new(stream, CancellationToken::new());
-        link.send(&request_pdu(destination, proposals), config.write_timeout).await?;
+        let transport = match &destination.tls {
+            None => Transport::Clear(stream),
+            Some(tls) => {
+                let host = destination.address.rsplit_once(':').map_or("", |(host, _)| host);
+                timeout(config.association_timeout, tls.connect(stream, host))
+                    .await
+                    .map_err(|_| AssociateError::Tls(TlsRefusal::TimedOut))?
+                    .map_err(AssociateError::Tls)?
+            }
+        };
+        let mut link = Link::new(transport, CancellationToken::new());
+        link.send(&request_pdu(destination, proposals, roles), config.write_timeout).await?;
 
         let patience = config.association_timeout;
         let deadline = Instant::now() + patience;
@@ -176,12 +197,7 @@ impl Association {
 
     /// Longest fragment of a data set that fits the PDUs of the peer; even, as data sets are.
     pub(super) fn max_fragment_bytes(&self) -> usize {
-        let theirs = match self.acceptance.max_pdu_bytes {
-            0 => UNLIMITED_PDU_BYTES,
-            limit => limit.max(MIN_SENT_PDU_BYTES),
-        };
-        let pdu = theirs.min(self.config.max_sent_pdu_bytes.max(MIN_SENT_PDU_BYTES)) as usize;
-        (pdu - PDV_HEADER_BYTES) & !1
+        max_fragment_bytes(self.acceptance.max_pdu_bytes, self.config.max_sent_pdu_bytes)
     }
 
     pub(super) async fn send_command(
@@ -230,6 +246,69 @@ impl Association {
         }
     }
 
+    /// The next message, whatever it is, with its data set of at most `max_dataset` bytes.
+    pub(super) async fn message(
+        &mut self,
+        max_dataset: usize,
+        patience: Duration,
+    ) -> Result<Message, AssociateError> {
+        let deadline = Instant::now() + patience;
+        let (mut command, mut dataset) = (Vec::new(), Vec::new());
+        let mut decoded: Option<CommandSet> = None;
+        loop {
+            let pdu = self.link.next_pdu(MAX_RECEIVED_PDU_BYTES, patience, deadline).await;
+            let (kind, range) = pdu?;
+            match kind {
+                PduKind::Data => {}
+                PduKind::Abort => return Err(AssociateError::Aborted),
+                _ => return Err(AssociateError::Protocol),
+            }
+            for value in data_values(self.link.body(range)) {
+                let value = value.map_err(|_| AssociateError::Protocol)?;
+                let (part, limit) = if value.is_command {
+                    (&mut command, MAX_COMMAND_BYTES)
+                } else {
+                    (&mut dataset, max_dataset)
+                };
+                if value.is_command == decoded.is_some()
+                    || part.len() + value.fragment.len() > limit
+                {
+                    return Err(AssociateError::Protocol);
+                }
+                part.extend_from_slice(value.fragment);
+                if !value.is_last {
+                    continue;
+                }
+                let command = match decoded.take() {
+                    Some(command) => command,
+                    None => CommandSet::decode(&command).map_err(|_| AssociateError::Protocol)?,
+                };
+                if !value.is_command || !command.has_dataset() {
+                    return Ok(Message { context_id: value.context_id, command, dataset });
+                }
+                decoded = Some(command);
+            }
+        }
+    }
+
+    /// The transfer syntax of an accepted context.
+    pub(super) fn transfer_syntax(&self, context_id: u8) -> &str {
+        let context = self.acceptance.contexts.iter().find(|context| context.id == context_id);
+        context.map_or("", |context| context.transfer_syntax.as_str())
+    }
+
+    /// Sends a whole message.
+    pub(super) async fn send_message(
+        &mut self,
+        context_id: u8,
+        command: &CommandSet,
+        dataset: &[u8],
+    ) -> Result<(), AssociateError> {
+        let max_fragment = self.max_fragment_bytes();
+        let bytes = message(context_id, &command.encode(), dataset, max_fragment);
+        self.send_bytes(&bytes).await
+    }
+
     /// Releases the association; that it ends is all that matters by now.
     pub(super) async fn release(mut self) {
         if self.link.send(&Pdu::ReleaseRQ, RELEASE_PATIENCE).await.is_err() {
@@ -249,6 +328,13 @@ impl Association {
     }
 }
 
+/// A message of the peer.
+pub(super) struct Message {
+    pub(super) context_id: u8,
+    pub(super) command: CommandSet,
+    pub(super) dataset: Vec<u8>,
+}
+
 /// A command as one whole PDU.
 pub(super) fn encode_command(context_id: u8, command: &CommandSet) -> Vec<u8> {
     let command = command.encode();
@@ -261,7 +347,11 @@ fn context_id(proposal: usize) -> u8 {
     (2 * proposal + 1) as u8
 }
 
-fn request_pdu(destination: &Destination, proposals: &[Proposal]) -> Pdu {
+fn request_pdu(
+    destination: &Destination,
+    proposals: &[Proposal],
+    roles: Option<(&str, RequestorRoles)>,
+) -> Pdu {
     let presentation_contexts = proposals
         .iter()
         .enumerate()
@@ -271,16 +361,20 @@ fn request_pdu(destination: &Destination, proposals: &[Proposal]) -> Pdu {
             transfer_syntaxes: vec![proposal.transfer_syntax.clone()],
         })
         .collect();
+    let mut user_variables = vec![
+        UserVariableItem::MaxLength(MAX_RECEIVED_PDU_BYTES),
+        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
+        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
+    ];
+    user_variables.extend(roles.map(|(sop_class_uid, roles)| {
+        UserVariableItem::ScuScpRoleSelectionSubItem(sop_class_uid.to_owned(), roles)
+    }));
     Pdu::AssociationRQ(AssociationRQ {
         protocol_version: 1,
         calling_ae_title: destination.calling_ae_title.as_str().to_owned(),
         called_ae_title: destination.ae_title.as_str().to_owned(),
         application_context_name: APPLICATION_CONTEXT.to_owned(),
         presentation_contexts,
-        user_variables: vec![
-            UserVariableItem::MaxLength(MAX_RECEIVED_PDU_BYTES),
-            UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
-            UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
-        ],
+        user_variables,
     })
 }

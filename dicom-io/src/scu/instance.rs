@@ -111,6 +111,16 @@ impl InstanceSource {
         })
     }
 
+    /// Reads the whole file, and which instance it holds.
+    pub(crate) async fn read(&self) -> Result<(SopInstanceUid, Vec<u8>), UnreadableInstance> {
+        let facts = self.facts().await?;
+        let bytes = match self {
+            Self::Bytes(bytes) => bytes.to_vec(),
+            Self::File(path) => tokio::fs::read(path).await?,
+        };
+        Ok((facts.sop_instance_uid, bytes))
+    }
+
     /// Opens the data set as it is.
     pub(super) async fn open(&self, facts: &InstanceFacts) -> io::Result<DatasetBytes> {
         match self {

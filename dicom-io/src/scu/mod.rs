@@ -1,6 +1,8 @@
-//! The sending side: C-ECHO and C-STORE as service class user.
+//! The calling side: C-ECHO, C-STORE and storage commitment as service class user, and our reports of storage
+//! commitment as its provider.
 
 mod association;
+mod commitment;
 mod instance;
 mod store;
 mod transcode;
@@ -10,14 +12,16 @@ use std::time::Duration;
 use dicom_types::AeTitle;
 
 use crate::dimse::{Attributes, CommandSet, Status};
+use crate::tls::TlsConnector;
 use association::{Association, Proposal};
 
 pub use association::{AssociateError, Rejection};
+pub use commitment::{CommitmentError, report_commitment, request_commitment};
 pub use instance::{InstanceSource, UnreadableInstance};
 pub use store::{StoreDisposition, StoreOutcome, StoreResult, store};
 
 /// A peer that is sent to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Destination {
     /// Called AE title: theirs.
     pub ae_title: AeTitle,
@@ -25,6 +29,8 @@ pub struct Destination {
     pub address: String,
     /// Calling AE title: ours.
     pub calling_ae_title: AeTitle,
+    /// What makes the connection encrypted; nothing for one in the clear.
+    pub tls: Option<TlsConnector>,
 }
 
 /// Patience and sizes of a sender.

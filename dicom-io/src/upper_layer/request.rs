@@ -1,6 +1,6 @@
 //! A-ASSOCIATE-RQ as an acceptor reads it: strict where it decides, tolerant of everything it has no use for.
 
-use dicom_ul::pdu::PresentationContextProposed;
+use dicom_ul::pdu::{PresentationContextProposed, RequestorRoles};
 
 /// What an acceptor needs of an association request (PS3.8 9.3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(crate) struct AssociationRequest {
     pub(crate) presentation_contexts: Vec<PresentationContextProposed>,
     /// Longest P-DATA PDU that the requestor takes; 0 for no limit.
     pub(crate) max_pdu_bytes: u32,
+    /// Roles that the requestor proposes for SOP classes (PS3.7 D.3.3.4).
+    pub(crate) roles: Vec<(String, RequestorRoles)>,
 }
 
 /// The fixed part or an item leaves the PDU, or a context has no abstract syntax.
@@ -23,7 +25,7 @@ const FIXED_BYTES: usize = 68;
 /// Parses the variable field of an A-ASSOCIATE-RQ.
 ///
 /// Items and sub-items of unknown types are passed over; so is user information behind a sub-item that leaves its item,
-/// since nothing in it but the maximum length matters here.
+/// since nothing in it but the maximum length and roles matters here.
 pub(crate) fn parse_request(body: &[u8]) -> Result<AssociationRequest, MalformedRequest> {
     let (fixed, items) = body.split_at_checked(FIXED_BYTES).ok_or(MalformedRequest)?;
     let mut request = AssociationRequest {
@@ -33,6 +35,7 @@ pub(crate) fn parse_request(body: &[u8]) -> Result<AssociationRequest, Malformed
         application_context: String::new(),
         presentation_contexts: Vec::new(),
         max_pdu_bytes: 0,
+        roles: Vec::new(),
     };
     for item in items_of(items) {
         let (kind, value) = item?;
@@ -43,6 +46,9 @@ pub(crate) fn parse_request(body: &[u8]) -> Result<AssociationRequest, Malformed
                 for (kind, value) in items_of(value).map_while(Result::ok) {
                     if let (0x51, Some(&length)) = (kind, value.first_chunk::<4>()) {
                         request.max_pdu_bytes = u32::from_be_bytes(length);
+                    }
+                    if kind == 0x54 {
+                        request.roles.extend(parse_roles(value));
                     }
                 }
             }
@@ -65,6 +71,13 @@ fn parse_context(value: &[u8]) -> Result<PresentationContextProposed, MalformedR
     }
     let abstract_syntax = abstract_syntax.ok_or(MalformedRequest)?;
     Ok(PresentationContextProposed { id, abstract_syntax, transfer_syntaxes })
+}
+
+fn parse_roles(value: &[u8]) -> Option<(String, RequestorRoles)> {
+    let (&length, rest) = value.split_first_chunk::<2>()?;
+    let (uid, roles) = rest.split_at_checked(usize::from(u16::from_be_bytes(length)))?;
+    let &[scu, scp] = roles.first_chunk::<2>()?;
+    Some((text(uid), RequestorRoles { scu: scu == 1, scp: scp == 1 }))
 }
 
 /// Items of one type byte, one reserved byte and a length of 16 bits.

@@ -102,6 +102,7 @@ async fn orthanc_keeps_what_we_send_and_sends_it_back_to_us() {
         ae_title: "ORTHANC".parse().unwrap(),
         address: format!("127.0.0.1:{}", orthanc.dicom_port),
         calling_ae_title: "PROSECTOR".parse().unwrap(),
+        tls: None,
     };
     let instances: Vec<InstanceSource> =
         (1..=5).map(|number| Slice::ct(number, 64).write(sources.path()).into()).collect();

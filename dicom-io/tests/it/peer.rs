@@ -196,7 +196,7 @@ impl Listening {
         let receiver = Arc::new(MemoryReceiver(Arc::clone(&memory)));
         let cancel = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "the handle is joined in `stop`")]
-        let task = tokio::spawn(serve(listener, config, receiver, cancel.clone()));
+        let task = tokio::spawn(serve(vec![listener.into()], config, receiver, cancel.clone()));
         Self { address, memory, cancel, task }
     }
 

@@ -20,6 +20,7 @@ fn destination(port: u16, ae_title: &str) -> Destination {
         ae_title: ae_title.parse().unwrap(),
         address: format!("127.0.0.1:{port}"),
         calling_ae_title: "SENDER".parse().unwrap(),
+        tls: None,
     }
 }
 

@@ -3,10 +3,43 @@
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::service::program;
+use crate::service::{Service, bound_command, free_port, program, wait_until};
+
+/// `storescp`, writing what it receives to a folder.
+#[derive(Debug)]
+pub struct Storescp {
+    _service: Service,
+    port: u16,
+}
+
+impl Storescp {
+    /// Starts `storescp` on a free port, with options of its own; it takes every called AE title.
+    ///
+    /// # Errors
+    /// When storescp is missing or does not listen.
+    pub fn start(received: &Path, options: &[&str]) -> Result<Self> {
+        let port = free_port()?;
+        let path = program("storescp", "dcmtk", &["/usr/bin"])?;
+        let mut command = bound_command(&path.to_string_lossy(), None);
+        command.args(options).arg("--output-directory").arg(received).arg(port.to_string());
+        command.env("TCP_NODELAY", "1");
+        let folder = tempfile::Builder::new().prefix("storescp-").tempdir()?;
+        let service = Service::start("storescp", folder, command)?;
+        wait_until("storescp to listen", Duration::from_secs(10), || {
+            Ok(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())
+        })?;
+        Ok(Self { _service: service, port })
+    }
+
+    /// Port on the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
 
 /// Where an application entity listens.
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod browser;
+pub mod certificates;
 pub mod dcmtk;
 pub mod orthanc;
 pub mod postgres;

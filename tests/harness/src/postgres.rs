@@ -1,6 +1,7 @@
 //! PostgreSQL from Debian's packages.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::certificates::Certificate;
 use crate::service::{Service, bound_command, free_port, give_to, program, wait_until};
 
 const USER: &str = "postgres";
@@ -36,6 +38,18 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is missing or does not answer within half a minute.
     pub fn start() -> Result<Self> {
+        Self::start_as(None)
+    }
+
+    /// Starts a server that takes encrypted connections alone, with a certificate of its own.
+    ///
+    /// # Errors
+    /// When PostgreSQL is missing or does not answer within half a minute.
+    pub fn start_encrypted(certificate: &Certificate) -> Result<Self> {
+        Self::start_as(Some(certificate))
+    }
+
+    fn start_as(certificate: Option<&Certificate>) -> Result<Self> {
         let binaries = newest_binaries()?;
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir()?;
         let data = folder.path().join("data");
@@ -50,10 +64,22 @@ impl Postgres {
         if !made.status.success() {
             bail!("initdb: {}", String::from_utf8_lossy(&made.stderr));
         }
+        if let Some(certificate) = certificate {
+            let key = data.join("server.key");
+            fs::copy(&certificate.certificate, data.join("server.crt"))?;
+            fs::copy(&certificate.key, &key)?;
+            // PostgreSQL refuses a key that others may read.
+            fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+            fs::write(data.join("pg_hba.conf"), "hostssl all all all trust\n")?;
+            give_to(&data, USER)?;
+        }
         let port = free_port()?;
         let mut command = bound_command(&binaries.join("postgres").to_string_lossy(), Some(USER));
         command.arg("-D").arg(&data).args(["-p", &port.to_string(), "-h", "127.0.0.1"]);
         command.arg("-k").arg(folder.path()).args(["-c", "max_connections=200"]);
+        if certificate.is_some() {
+            command.args(["-c", "ssl=on"]);
+        }
         let service = Service::start("postgres", folder, command)?;
         let server = Self { service, binaries, port };
         server.wait_until_ready()?;

@@ -1,10 +1,12 @@
 //! Third-party readers (pydicom, highdicom) through small checkers in Python.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::service::{Service, bound_command};
 
 /// Runs a checker of `tests/python` and returns what it printed.
 ///
@@ -14,14 +16,34 @@ use anyhow::{Context, Result, bail};
 /// # Errors
 /// When there is no interpreter, or when the checker ends with an error; the message holds what it printed.
 pub fn check<A: AsRef<OsStr>>(script: &str, arguments: &[A]) -> Result<String> {
-    let interpreter = std::env::var_os("PROSECTOR_TEST_PYTHON")
-        .context("PROSECTOR_TEST_PYTHON is not set: run the tests through ops/test")?;
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../python").join(script);
-    let output =
-        Command::new(interpreter).arg(path).args(arguments).output().context("run python")?;
+    let output = Command::new(interpreter()?)
+        .arg(path(script))
+        .args(arguments)
+        .output()
+        .context("run python")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         bail!("{script}: {said}{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(said)
+}
+
+/// Starts a script of `tests/python` that serves until it is dropped; what it prints is its log.
+///
+/// # Errors
+/// When there is no interpreter, or the script does not start.
+pub fn serve(script: &'static str, arguments: &[&str]) -> Result<Service> {
+    let folder = tempfile::Builder::new().prefix("python-").tempdir()?;
+    let mut command = bound_command(&interpreter()?.to_string_lossy(), None);
+    command.arg(path(script)).args(arguments);
+    Service::start(script, folder, command)
+}
+
+fn interpreter() -> Result<OsString> {
+    std::env::var_os("PROSECTOR_TEST_PYTHON")
+        .context("PROSECTOR_TEST_PYTHON is not set: run the tests through ops/test")
+}
+
+fn path(script: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../python").join(script)
 }

@@ -56,6 +56,7 @@ fn summary(config: &Config) -> String {
     for destination in &config.destinations {
         let place = match &destination.kind {
             DestinationKind::Dimse(pacs) => format!("{} at {}", pacs.ae_title, pacs.address),
+            DestinationKind::Dicomweb(server) => server.root.to_string(),
             DestinationKind::Folder(folder) => format!("folder {}", folder.display()),
         };
         let _ = writeln!(text, "  destination {}: {place}", destination.name);

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use dicom_io::scu;
+use dicom_io::{scu, stow};
 
 use super::{Outcome, UsageError, output};
 use crate::config::{Config, DestinationKind};
@@ -27,6 +27,10 @@ pub(super) async fn run(arguments: &Arguments, config: &Config) -> Result<Outcom
                 bail!("{} is not a folder", folder.display());
             }
             output::print(&format!("{name}: folder {}\n", folder.display()))?;
+        }
+        DestinationKind::Dicomweb(server) => {
+            stow::echo(server).await?;
+            output::print(&format!("{name}: {} answers\n", server.root))?;
         }
         DestinationKind::Dimse(peer) => {
             scu::echo(&deliver::peer(peer), &deliver::patience(peer)).await?;

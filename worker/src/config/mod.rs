@@ -3,6 +3,7 @@
 //! [`RawConfig`] is what a person writes; [`Config`] is what components receive. Everything that is wrong is reported
 //! at once, each at its place.
 
+mod dicomweb;
 mod origin;
 mod problem;
 mod quantity;
@@ -11,6 +12,7 @@ mod section;
 mod service_url;
 mod strict;
 pub(crate) mod suggest;
+mod tls;
 mod validate;
 
 use std::collections::HashMap;

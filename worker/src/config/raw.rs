@@ -1,5 +1,6 @@
 //! The configuration as a person writes it: text and numbers, nothing checked but keys and kinds of values.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -52,6 +53,12 @@ pub(crate) struct RawListener {
     pub(crate) called_ae_titles: Vec<String>,
     /// Associations open at the same time; default 32.
     pub(crate) max_associations: Option<u32>,
+    /// Associations open at the same time from one address; default: as many as in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_associations_per_peer: Option<u32>,
+    /// Addresses and ranges that may connect, such as `10.1.0.0/16`; default empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
+    pub(crate) peers: Vec<String>,
     /// Largest PDU that we accept; default `128 KiB`.
     pub(crate) max_pdu: String,
     /// Largest instance that we accept; default `4 GiB`.
@@ -60,6 +67,35 @@ pub(crate) struct RawListener {
     pub(crate) negotiation_timeout: String,
     /// Longest silence of a peer within an association; default `60s`.
     pub(crate) idle_timeout: String,
+    /// Where senders take reports of storage commitment: `AE_TITLE = "host:port"`. Those who are not named get theirs
+    /// over the association on which they asked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) commitment: BTreeMap<String, String>,
+    /// TLS, beside the clear port or in its place; default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<RawListenerTls>,
+}
+
+/// `[listener.tls]`: the BCP 195 profile of PS3.15 B.12.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawListenerTls {
+    /// Address and port of its own, beside the clear port; default: `listener.bind`, in place of the clear port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bind: Option<String>,
+    /// PEM file of our certificate, then the intermediate ones.
+    pub(crate) certificate: Option<String>,
+    /// PEM file of its private key.
+    pub(crate) key: Option<String>,
+    /// PEM file of the authorities that certify those who may connect; default: nobody is asked for a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client_ca: Option<String>,
+    /// `required`, or `optional` to let in those who show none; default `required` where `client_ca` is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) client_certificate: Option<String>,
+    /// Whether the certificate must carry the calling AE title as common or DNS name; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) match_ae_title: Option<bool>,
 }
 
 /// `[store]`
@@ -149,7 +185,7 @@ pub(crate) struct RawLog {
     pub(crate) format: String,
 }
 
-/// `[[destination]]`: either `ae_title` and `address`, or `folder`.
+/// `[[destination]]`: `ae_title` and `address`, or `url`, or `folder`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawDestination {
@@ -161,18 +197,52 @@ pub(crate) struct RawDestination {
     /// Host and port of the PACS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<String>,
+    /// Root of DICOMweb services that take STOW-RS, such as `https://pacs.example.org/dicom-web`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    /// File that holds the bearer token for `url`; read for each connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<String>,
+    /// Environment variable that holds the bearer token for `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_env: Option<String>,
     /// Folder that receives results as files, in place of a PACS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) folder: Option<String>,
     /// AE title that we call from; default: that of the listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) calling_ae_title: Option<String>,
+    /// Whether it is asked for storage commitment after each result: a result counts as delivered when it has
+    /// committed; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) commitment: Option<bool>,
+    /// Encrypts the connection; default: in the clear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<RawDestinationTls>,
     /// How long to wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeouts: Option<RawTimeouts>,
     /// What to do when sending fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry: Option<RawRetry>,
+}
+
+/// `tls` of a destination; an empty table is enough where the system trusts its certificate.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawDestinationTls {
+    /// PEM file of the authorities that certify the destination; default: those that the system trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ca: Option<String>,
+    /// PEM file of the certificate that we show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<String>,
+    /// PEM file of its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    /// Name that the destination's certificate must be for; default: its host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server_name: Option<String>,
 }
 
 /// `timeouts` of a destination.
@@ -188,6 +258,9 @@ pub(crate) struct RawTimeouts {
     /// Answer to one C-STORE or C-ECHO; default `120s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) response: Option<String>,
+    /// Report of storage commitment, after which it is asked for again; default `10m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) commitment: Option<String>,
 }
 
 /// `retry` of a destination: the wait doubles from `first` to `longest`.

@@ -1,10 +1,14 @@
 //! The checked sections of a configuration, one structure per component.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dicom_io::scp::AddressRange;
+use dicom_io::stow::StowDestination;
+use dicom_io::tls::{TlsAcceptor, TlsConnector};
 use dicom_types::AeTitle;
 
 use super::ServiceUrl;
@@ -22,6 +26,10 @@ pub(crate) struct Listener {
     pub(crate) called: Called,
     /// Associations open at the same time.
     pub(crate) max_associations: u32,
+    /// Associations open at the same time from one address.
+    pub(crate) max_associations_per_peer: u32,
+    /// Addresses that may connect; none named: any.
+    pub(crate) peers: Vec<AddressRange>,
     /// Largest PDU that we accept, bytes.
     pub(crate) max_pdu_bytes: u32,
     /// Largest instance that we accept, bytes.
@@ -30,6 +38,21 @@ pub(crate) struct Listener {
     pub(crate) negotiation_timeout: Duration,
     /// Longest silence of a peer.
     pub(crate) idle_timeout: Duration,
+    /// Where senders take reports of storage commitment.
+    pub(crate) commitment: BTreeMap<AeTitle, String>,
+    /// TLS, where it is offered.
+    pub(crate) tls: Option<ListenerTls>,
+}
+
+/// How the listener offers TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct ListenerTls {
+    /// A port of its own; nothing: it takes the place of the clear port.
+    pub(crate) bind: Option<SocketAddr>,
+    /// The certificates.
+    pub(crate) acceptor: TlsAcceptor,
+    /// Whether the certificate must carry the calling AE title.
+    pub(crate) match_ae_title: bool,
 }
 
 /// Called AE titles that we answer to.
@@ -138,6 +161,8 @@ pub(crate) struct Destination {
 pub(crate) enum DestinationKind {
     /// A PACS that takes C-STORE.
     Dimse(DimseDestination),
+    /// A PACS that takes STOW-RS.
+    Dicomweb(StowDestination),
     /// A folder that receives files.
     Folder(PathBuf),
 }
@@ -151,6 +176,12 @@ pub(crate) struct DimseDestination {
     pub(crate) calling_ae_title: AeTitle,
     /// `host:port`.
     pub(crate) address: String,
+    /// Whether it is asked for storage commitment.
+    pub(crate) commitment: bool,
+    /// How long its report may take before it is asked again.
+    pub(crate) commitment_timeout: Duration,
+    /// What encrypts the connection.
+    pub(crate) tls: Option<TlsConnector>,
     /// Longest wait for the connection.
     pub(crate) connect_timeout: Duration,
     /// Longest wait for the association.

@@ -1,6 +1,6 @@
 //! Checks a raw configuration, section by section, and notes everything that is wrong.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -20,7 +20,7 @@ use super::section::{
     Api, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener, Log,
     LogFormat, Model, Queue, Retry, SelfTest, Spool, Store,
 };
-use super::{Config, ServiceUrl};
+use super::{Config, ServiceUrl, dicomweb, tls};
 use crate::protocol::Protocol;
 
 /// Smallest PDU that PS3.8 D.1 lets a peer expect to get a header into, with room for data.
@@ -81,6 +81,15 @@ fn listener(raw: &RawListener, path: &FieldPath, problems: &mut Problems) -> Opt
     if max_associations == 0 {
         problems.error(&path.key("max_associations"), "must be at least 1");
     }
+    let max_associations_per_peer = raw.max_associations_per_peer.unwrap_or(max_associations);
+    if raw.max_associations_per_peer == Some(0) {
+        problems.error(&path.key("max_associations_per_peer"), "must be at least 1");
+    }
+    let peers_path = path.key("peers");
+    let ranges = raw.peers.iter().enumerate();
+    let peers = ranges
+        .filter_map(|(i, text)| parsed(text, &peers_path.index(i), problems, ToString::to_string))
+        .collect();
     let pdu_path = path.key("max_pdu");
     let max_pdu = problems.take(&pdu_path, parse_size(&raw.max_pdu));
     let is_sensible = |size: &u64| (MIN_PDU_BYTES..=MAX_PDU_BYTES).contains(size);
@@ -91,17 +100,44 @@ fn listener(raw: &RawListener, path: &FieldPath, problems: &mut Problems) -> Opt
     let negotiation_timeout =
         duration(&raw.negotiation_timeout, &path.key("negotiation_timeout"), problems);
     let idle_timeout = duration(&raw.idle_timeout, &path.key("idle_timeout"), problems);
+    let commitment = commitment_addresses(&raw.commitment, &path.key("commitment"), problems);
+    let tls = match &raw.tls {
+        Some(raw) => Some(tls::listener(raw, bind, &path.key("tls"), problems)?),
+        None => None,
+    };
     Some(Listener {
         ae_title: ae_title?,
         bind: bind?,
         calling_ae_titles: calling,
         called,
         max_associations,
+        max_associations_per_peer,
+        peers,
         max_pdu_bytes: max_pdu.filter(is_sensible)? as u32,
         max_instance_bytes: max_instance?,
         negotiation_timeout: negotiation_timeout?,
         idle_timeout: idle_timeout?,
+        commitment,
+        tls,
     })
+}
+
+fn commitment_addresses(
+    raw: &BTreeMap<String, String>,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> BTreeMap<AeTitle, String> {
+    let mut addresses = BTreeMap::new();
+    for (title, address) in raw {
+        let path = path.key(title);
+        let title = parsed(title, &path, problems, ToString::to_string);
+        if !is_host_and_port(address) {
+            let message = format!("{address:?} is not host:port, as in \"10.1.2.3:104\"");
+            problems.error(&path, message);
+        }
+        addresses.extend(title.map(|title| (title, address.clone())));
+    }
+    addresses
 }
 
 fn store(url: &str, path: &FieldPath, problems: &mut Problems) -> Option<Store> {
@@ -241,14 +277,38 @@ fn destination_kind(
     path: &FieldPath,
     problems: &mut Problems,
 ) -> Option<DestinationKind> {
+    let kinds =
+        [raw.folder.is_some(), raw.url.is_some(), raw.ae_title.is_some() || raw.address.is_some()];
+    if kinds.into_iter().filter(|named| *named).count() > 1 {
+        problems.error(path, "a destination is a folder, a url, or an ae_title and an address");
+    }
+    if raw.url.is_none() {
+        for (key, value) in [("token_file", &raw.token_file), ("token_env", &raw.token_env)] {
+            if value.is_some() {
+                problems.error(&path.key(key), "only a destination with a url has a token");
+            }
+        }
+    }
+    if raw.commitment == Some(true) && (raw.folder.is_some() || raw.url.is_some()) {
+        problems.error(&path.key("commitment"), "only a destination with an ae_title commits");
+    }
+    let tls = match &raw.tls {
+        Some(tls) => Some(tls::destination(tls, &path.key("tls"), problems)?),
+        None => None,
+    };
     if let Some(folder) = &raw.folder {
-        if raw.ae_title.is_some() || raw.address.is_some() {
-            problems.error(path, "a destination is either a folder or an ae_title and an address");
+        if tls.is_some() {
+            problems.error(&path.key("tls"), "a folder has no connection to encrypt");
         }
         if folder.is_empty() {
             problems.error(&path.key("folder"), "must not be empty");
         }
         return Some(DestinationKind::Folder(PathBuf::from(folder)));
+    }
+    let timeouts = timeouts(raw, path, problems)?;
+    if let Some(url) = &raw.url {
+        let destination = dicomweb::destination(raw, url, tls, timeouts, path, problems)?;
+        return Some(DestinationKind::Dicomweb(destination));
     }
     let (Some(ae_title), Some(address)) = (&raw.ae_title, &raw.address) else {
         for (key, value) in [("ae_title", &raw.ae_title), ("address", &raw.address)] {
@@ -269,23 +329,46 @@ fn destination_kind(
         let message = format!("{address:?} is not host:port, as in \"127.0.0.1:4242\"");
         problems.error(&path.key("address"), message);
     }
-    let RawTimeouts { connect, negotiate, response } = raw.timeouts.clone().unwrap_or_default();
-    let timeouts = path.key("timeouts");
-    let mut timeout = |text: Option<String>, key: &str, default: u64| match text {
-        Some(text) => duration(&text, &timeouts.key(key), problems),
-        None => Some(Duration::from_secs(default)),
-    };
-    let connect_timeout = timeout(connect, "connect", 10);
-    let negotiate_timeout = timeout(negotiate, "negotiate", 30);
-    let response_timeout = timeout(response, "response", 120);
     Some(DestinationKind::Dimse(DimseDestination {
         ae_title: ae_title?,
         calling_ae_title: calling_ae_title?,
         address: address.clone(),
-        connect_timeout: connect_timeout?,
-        negotiate_timeout: negotiate_timeout?,
-        response_timeout: response_timeout?,
+        commitment: raw.commitment.unwrap_or_default(),
+        commitment_timeout: timeouts.commitment,
+        tls,
+        connect_timeout: timeouts.connect,
+        negotiate_timeout: timeouts.negotiate,
+        response_timeout: timeouts.response,
     }))
+}
+
+/// `timeouts` of a destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    pub(super) connect: Duration,
+    negotiate: Duration,
+    pub(super) response: Duration,
+    commitment: Duration,
+}
+
+fn timeouts(raw: &RawDestination, path: &FieldPath, problems: &mut Problems) -> Option<Timeouts> {
+    let RawTimeouts { connect, negotiate, response, commitment } =
+        raw.timeouts.clone().unwrap_or_default();
+    let path = path.key("timeouts");
+    let mut timeout = |text: Option<String>, key: &str, default: u64| match text {
+        Some(text) => duration(&text, &path.key(key), problems),
+        None => Some(Duration::from_secs(default)),
+    };
+    let connect = timeout(connect, "connect", 10);
+    let negotiate = timeout(negotiate, "negotiate", 30);
+    let response = timeout(response, "response", 120);
+    let commitment = timeout(commitment, "commitment", 600);
+    Some(Timeouts {
+        connect: connect?,
+        negotiate: negotiate?,
+        response: response?,
+        commitment: commitment?,
+    })
 }
 
 fn retry(raw: &RawRetry, path: &FieldPath, problems: &mut Problems) -> Option<Retry> {
@@ -336,7 +419,7 @@ fn ae_titles(raw: &[String], path: &FieldPath, problems: &mut Problems) -> Vec<A
         .collect()
 }
 
-fn parsed<T: FromStr>(
+pub(super) fn parsed<T: FromStr>(
     text: &str,
     path: &FieldPath,
     problems: &mut Problems,
@@ -354,7 +437,7 @@ where
     }
 }
 
-fn address_hint(_: &<SocketAddr as FromStr>::Err) -> String {
+pub(super) fn address_hint(_: &<SocketAddr as FromStr>::Err) -> String {
     "not an IP address and port, as in \"127.0.0.1:11112\" or \"[::]:11112\"".to_owned()
 }
 

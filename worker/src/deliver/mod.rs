@@ -3,19 +3,26 @@
 //! Every destination has a task of its own while something is due for it, so that a PACS that is down delays only
 //! itself.
 
+mod commitment;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use dicom_io::scu::{self, InstanceSource, ScuConfig, StoreDisposition, StoreResult};
+use dicom_io::scu::{
+    self, AssociateError, InstanceSource, ScuConfig, StoreDisposition, StoreResult,
+};
+use dicom_io::stow::{self, StowDestination, StowError, StowResult};
 use prosector_storage::{
     AfterDeliveryFailure, DeliveryFailure, LeasedDelivery, ReasonCode, Spool, Store,
 };
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use commitment::take_report;
 
 use crate::backoff::Backoff;
 use crate::config::{Destination, DestinationKind, DimseDestination};
@@ -30,6 +37,8 @@ const LEASE: Duration = Duration::from_mins(15);
 const UNKNOWN_DESTINATION_WAIT: Duration = Duration::from_mins(5);
 const UNKNOWN_DESTINATION: ReasonCode = ReasonCode::new("unknown_destination");
 const UNREACHABLE: ReasonCode = ReasonCode::new("destination_unreachable");
+const NOT_TRUSTED: ReasonCode = ReasonCode::new("destination_tls_failed");
+const UNAUTHORIZED: ReasonCode = ReasonCode::new("destination_unauthorized");
 const TRY_AGAIN: ReasonCode = ReasonCode::new("destination_busy");
 const REFUSED: ReasonCode = ReasonCode::new("destination_refused");
 const FORM_REFUSED: ReasonCode = ReasonCode::new("form_refused");
@@ -106,7 +115,7 @@ impl Deliverer {
         while !cancel.is_cancelled() {
             let leased = self.store.lease_deliveries(name, BATCH, &self.name, LEASE).await;
             let batch = match leased {
-                Ok(batch) if batch.is_empty() => return,
+                Ok(batch) if batch.is_empty() => return self.ask_about_sent(name).await,
                 Ok(batch) => batch,
                 Err(error) => {
                     tracing::error!(
@@ -122,6 +131,7 @@ impl Deliverer {
                 None => batch.iter().map(|_| Sent::TryAgain(UNKNOWN_DESTINATION, None)).collect(),
                 Some(DestinationKind::Folder(folder)) => self.write_to(folder, &batch).await,
                 Some(DestinationKind::Dimse(peer)) => self.send_to(peer, &batch).await,
+                Some(DestinationKind::Dicomweb(server)) => self.post_to(server, &batch).await,
             };
             let mut any_failed = false;
             for (lease, sent) in batch.iter().zip(outcomes) {
@@ -129,8 +139,25 @@ impl Deliverer {
                 self.record(lease, destination, sent).await;
             }
             if any_failed {
-                return;
+                return self.ask_about_sent(name).await;
             }
+        }
+    }
+
+    /// Asks a destination to commit to what it was sent.
+    async fn ask_about_sent(&self, name: &str) {
+        let destination = self.destinations.iter().find(|d| d.name == name);
+        let Some((destination, DestinationKind::Dimse(peer))) =
+            destination.map(|destination| (destination, &destination.kind))
+        else {
+            return;
+        };
+        if let Err(error) = commitment::request(&self.store, destination, peer).await {
+            tracing::error!(
+                error = format!("{error:#}"),
+                destination = name,
+                "storage commitment not recorded"
+            );
         }
     }
 
@@ -175,18 +202,48 @@ impl Deliverer {
         match scu::store(&peer(destination), &instances, &patience(destination)).await {
             Ok(outcomes) => outcomes.into_iter().map(|outcome| sent(&outcome.result)).collect(),
             Err(error) => {
+                let is_tls = matches!(error, AssociateError::Tls(_));
+                let reason = if is_tls { NOT_TRUSTED } else { UNREACHABLE };
                 tracing::warn!(
                     error = format!("{:#}", anyhow::Error::new(error)),
                     peer.ae_title = %destination.ae_title,
                     "no association with the destination"
                 );
-                batch.iter().map(|_| Sent::TryAgain(UNREACHABLE, None)).collect()
+                batch.iter().map(|_| Sent::TryAgain(reason.clone(), None)).collect()
+            }
+        }
+    }
+
+    async fn post_to(&self, server: &StowDestination, batch: &[LeasedDelivery]) -> Vec<Sent> {
+        let instances: Vec<InstanceSource> =
+            batch.iter().map(|lease| self.spool.path(&lease.spool_key).into()).collect();
+        match stow::store(server, &instances).await {
+            Ok(results) => results.iter().map(posted).collect(),
+            Err(error) => {
+                let is_tls = matches!(error, StowError::Tls(_));
+                let reason = if is_tls { NOT_TRUSTED } else { UNREACHABLE };
+                tracing::warn!(
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    server = %server.root,
+                    "no connection to the destination"
+                );
+                batch.iter().map(|_| Sent::TryAgain(reason.clone(), None)).collect()
             }
         }
     }
 
     async fn record(&self, lease: &LeasedDelivery, destination: Option<&Destination>, sent: Sent) {
         let recorded = match sent {
+            Sent::Stored(status) if destination.is_some_and(is_to_commit) => {
+                tracing::info!(
+                    job.id = %lease.job_id,
+                    sop_instance.uid = %lease.sop_instance_uid,
+                    destination = lease.destination,
+                    attempt = lease.attempt,
+                    "result sent, storage commitment awaited"
+                );
+                self.store.delivery_sent(lease, status).await.map(drop)
+            }
             Sent::Stored(status) => {
                 metrics::counter!("prosector_deliveries_total", "outcome" => "delivered")
                     .increment(1);
@@ -237,12 +294,17 @@ impl Deliverer {
     }
 }
 
+fn is_to_commit(destination: &Destination) -> bool {
+    matches!(&destination.kind, DestinationKind::Dimse(peer) if peer.commitment)
+}
+
 /// The peer that a destination is.
 pub(crate) fn peer(destination: &DimseDestination) -> scu::Destination {
     scu::Destination {
         ae_title: destination.ae_title.clone(),
         address: destination.address.clone(),
         calling_ae_title: destination.calling_ae_title.clone(),
+        tls: destination.tls.clone(),
     }
 }
 
@@ -263,6 +325,19 @@ fn sent(result: &StoreResult) -> Sent {
         StoreDisposition::Retry => Sent::TryAgain(TRY_AGAIN, status),
         StoreDisposition::TryOtherForm => Sent::Refused(FORM_REFUSED, status),
         StoreDisposition::GiveUp => Sent::Refused(REFUSED, status),
+    }
+}
+
+fn posted(result: &StowResult) -> Sent {
+    match result {
+        StowResult::Stored(status) => Sent::Stored(*status),
+        StowResult::Busy(status) => Sent::TryAgain(TRY_AGAIN, Some(*status)),
+        // A token may be renewed.
+        StowResult::Unauthorized(status) => Sent::TryAgain(UNAUTHORIZED, Some(*status)),
+        StowResult::SopClassRefused(status) => Sent::Refused(FORM_REFUSED, Some(*status)),
+        StowResult::Rejected(status, _) => Sent::Refused(REFUSED, Some(*status)),
+        StowResult::Unanswered(_) => Sent::TryAgain(TRY_AGAIN, None),
+        StowResult::Unreadable(_) => Sent::Refused(REFUSED, None),
     }
 }
 

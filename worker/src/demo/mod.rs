@@ -61,7 +61,7 @@ impl Demo {
         let listener = loaded.config.listener.bind;
         let store = crate::serve::connect(&loaded.config, "demo").await?;
         let service = Service::build(loaded.config, &[]).await?;
-        let listener = service.listener_address()?.unwrap_or(listener);
+        let listener = service.listener_address().unwrap_or(listener);
         let page = service.page()?.context("the service has no page")?;
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -192,6 +192,7 @@ async fn send(study: &Study, address: &str) -> Result<()> {
         ae_title: title("PROSECTOR")?,
         address: address.to_owned(),
         calling_ae_title: title("PHANTOM_CT")?,
+        tls: None,
     };
     let instances: Vec<InstanceSource> =
         study.files.iter().map(|path| path.clone().into()).collect();

@@ -41,7 +41,8 @@ impl Pacs {
         let receiver = Arc::new(Folder { folder: folder.to_owned(), sender });
         let mut listening = JoinSet::new();
         listening.spawn(async move {
-            let served = scp::serve(socket, config, receiver, CancellationToken::new()).await;
+            let served =
+                scp::serve(vec![socket.into()], config, receiver, CancellationToken::new()).await;
             if let Err(error) = served {
                 tracing::error!(
                     error = format!("{:#}", anyhow::Error::new(error)),

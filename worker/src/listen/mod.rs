@@ -3,20 +3,25 @@
 //! [`Receiver`] stands between the DICOM side, which reads associations, and the storage side, which keeps instances.
 //! [`Settler`] watches for series that are complete and turns them into jobs.
 
+mod commitment;
 mod facts;
 mod receiver;
 mod settle;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use dicom_io::scp::{self, AllowList, ScpConfig};
+use dicom_io::scp::{self, AllowList, Endpoint, ScpConfig};
+use dicom_types::AeTitle;
 use prosector_storage::{Intake, IntakeLimits, Spool, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
 
+use commitment::Reporter;
 pub(crate) use receiver::Receiver;
 pub(crate) use settle::Settler;
 
@@ -35,9 +40,12 @@ const BESIDE_IMAGES: [&str; 7] = [
 /// A bound listener that has not accepted anything yet.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    socket: TcpListener,
+    endpoints: Vec<Endpoint>,
+    address: SocketAddr,
     scp: ScpConfig,
     name: String,
+    /// Where senders take reports of storage commitment.
+    called_back: BTreeMap<AeTitle, String>,
 }
 
 impl Listener {
@@ -46,19 +54,28 @@ impl Listener {
     /// # Errors
     /// When the address is taken or not ours.
     pub(crate) async fn bind(section: &config::Listener) -> Result<Self> {
-        let socket = TcpListener::bind(section.bind)
-            .await
-            .with_context(|| format!("listener.bind: cannot listen on {}", section.bind))?;
-        let bound = socket.local_addr()?;
-        Ok(Self { socket, scp: scp_config(section), name: format!("listen@{bound}") })
+        let socket = bind("listener.bind", section.bind).await?;
+        let address = socket.local_addr()?;
+        let mut first = Endpoint::from(socket);
+        let mut endpoints = Vec::new();
+        if let Some(tls) = &section.tls {
+            match tls.bind {
+                None => first.tls = Some(tls.acceptor.clone()),
+                Some(address) => {
+                    let socket = bind("listener.tls.bind", address).await?;
+                    endpoints.push(Endpoint { socket, tls: Some(tls.acceptor.clone()) });
+                }
+            }
+        }
+        endpoints.insert(0, first);
+        let name = format!("listen@{address}");
+        let called_back = section.commitment.clone();
+        Ok(Self { endpoints, address, scp: scp_config(section), name, called_back })
     }
 
-    /// Where the socket is bound.
-    ///
-    /// # Errors
-    /// When the system cannot tell.
-    pub(crate) fn address(&self) -> Result<std::net::SocketAddr> {
-        Ok(self.socket.local_addr()?)
+    /// Where the first socket is bound.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Accepts associations until `cancel`, then lets those that run come to their end.
@@ -80,13 +97,19 @@ impl Listener {
         }
         let (intake, committer) =
             Intake::new(store.clone(), spool.clone(), IntakeLimits::default());
-        let receiver = Receiver::new(self.name, store, spool, intake);
+        let receiver = Receiver::new(self.name, store.clone(), spool, intake, &self.called_back);
+        let reporter = Reporter { store, addresses: self.called_back };
+        let reporting = reporter.run(cancel.clone());
         let committing = committer.run();
-        let serving = scp::serve(self.socket, self.scp, Arc::new(receiver), cancel);
+        let serving = scp::serve(self.endpoints, self.scp, Arc::new(receiver), cancel);
         // The committer ends when the last association has dropped its intake.
-        let ((), served) = tokio::join!(committing, serving);
+        let ((), served, ()) = tokio::join!(committing, serving, reporting);
         served.context("listener")
     }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
 }
 
 fn scp_config(section: &config::Listener) -> ScpConfig {
@@ -96,6 +119,7 @@ fn scp_config(section: &config::Listener) -> ScpConfig {
             .iter()
             .map(|uid| uid.parse().expect("constants of the standard are well-formed")),
     );
+    scp.storage_commitment = true;
     scp.admission.called_ae_titles = match &section.called {
         config::Called::Any => AllowList::Any,
         config::Called::These(titles) => AllowList::Only(titles.clone()),
@@ -103,7 +127,13 @@ fn scp_config(section: &config::Listener) -> ScpConfig {
     if !section.calling_ae_titles.is_empty() {
         scp.admission.calling_ae_titles = AllowList::Only(section.calling_ae_titles.clone());
     }
+    scp.admission.certificate_names_caller =
+        section.tls.as_ref().is_some_and(|tls| tls.match_ae_title);
     scp.limits.max_associations = section.max_associations as usize;
+    scp.limits.max_associations_per_peer = section.max_associations_per_peer as usize;
+    if !section.peers.is_empty() {
+        scp.admission.peers = AllowList::Only(section.peers.clone());
+    }
     scp.limits.max_pdu_bytes = section.max_pdu_bytes;
     scp.limits.max_dataset_bytes = section.max_instance_bytes;
     scp.timeouts.request = section.negotiation_timeout;

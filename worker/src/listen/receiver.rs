@@ -1,23 +1,27 @@
 //! From an association to durable instances.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
-use dicom_io::dimse::StoreStatus;
+use dicom_io::dimse::{CommitmentReport, CommitmentRequest, Status, StoreStatus};
 use dicom_io::scp::{
-    AssociationInfo, AssociationOutcome, InstanceReceiver, InstanceSink, ReceivedInstance,
-    RejectedAssociation, StoreRequest,
+    AssociationInfo, AssociationOutcome, CommitmentAnswer, InstanceReceiver, InstanceSink,
+    ReceivedInstance, RejectedAssociation, StoreRequest,
 };
+use dicom_io::tls::TlsRefusal;
 use dicom_types::{AeTitle, SopInstanceUid};
 use prosector_storage::{
     AssociationEnd, AssociationId, AssociationOutcome as RecordedOutcome, InstanceOutcome, Intake,
-    NewAssociation, NewInstance, ReasonCode, Sha256Digest, Spool, SpoolKey, SpoolWriter, Store,
+    NewAssociation, NewInstance, ReasonCode, Reported, Sha256Digest, Spool, SpoolKey, SpoolWriter,
+    Store,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use super::facts;
+use super::{commitment, facts};
+use crate::deliver;
 
 /// Keeps what associations bring: bytes in the spool, rows in the store.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(crate) struct Receiver {
     store: Store,
     spool: Spool,
     intake: Intake,
+    /// Senders that are called back with reports of storage commitment.
+    called_back: BTreeSet<AeTitle>,
     /// Rows of the associations that are open.
     open: Mutex<HashMap<Uuid, AssociationId>>,
 }
@@ -39,8 +45,15 @@ pub(crate) struct Sink {
 }
 
 impl Receiver {
-    pub(crate) fn new(listener: String, store: Store, spool: Spool, intake: Intake) -> Self {
-        Self { listener, store, spool, intake, open: Mutex::default() }
+    pub(crate) fn new(
+        listener: String,
+        store: Store,
+        spool: Spool,
+        intake: Intake,
+        called_back: &BTreeMap<AeTitle, String>,
+    ) -> Self {
+        let called_back = called_back.keys().cloned().collect();
+        Self { listener, store, spool, intake, called_back, open: Mutex::default() }
     }
 
     fn new_association(
@@ -79,6 +92,11 @@ impl InstanceReceiver for Receiver {
                 "association not recorded"
             ),
         }
+    }
+
+    async fn connection_refused(&self, _peer: SocketAddr, refusal: TlsRefusal) {
+        let reason = refusal.as_str();
+        metrics::counter!("prosector_connections_refused_total", "reason" => reason).increment(1);
     }
 
     async fn association_rejected(&self, rejected: &RejectedAssociation) {
@@ -123,6 +141,61 @@ impl InstanceReceiver for Receiver {
             %status,
             "instance refused"
         );
+    }
+
+    async fn commitment_requested(
+        &self,
+        association: &AssociationInfo,
+        request: CommitmentRequest,
+    ) -> CommitmentAnswer {
+        let is_called_back = self.called_back.contains(&association.calling_ae_title);
+        let transaction_uid = request.transaction_uid.clone();
+        match commitment::answer(&self.store, association, request, is_called_back).await {
+            Ok(report) => {
+                tracing::info!(
+                    transaction.uid = %transaction_uid,
+                    committed = report.committed.len(),
+                    failed = report.failed.len(),
+                    "storage commitment requested"
+                );
+                if is_called_back {
+                    CommitmentAnswer::ReportLater
+                } else {
+                    CommitmentAnswer::ReportNow(report)
+                }
+            }
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::error!(error, "storage commitment not answered");
+                CommitmentAnswer::Refused(Status::PROCESSING_FAILURE)
+            }
+        }
+    }
+
+    async fn commitment_reported(&self, association: &AssociationInfo, report: &CommitmentReport) {
+        let (title, transaction) = (&association.calling_ae_title, &report.transaction_uid);
+        let recorded = self.store.commitment_reported(title, transaction, Reported::Taken);
+        if let Err(error) = recorded.await {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::error!(error, "report of storage commitment not recorded");
+        }
+    }
+
+    async fn commitment_report(
+        &self,
+        _association: &AssociationInfo,
+        report: CommitmentReport,
+    ) -> Status {
+        match deliver::take_report(&self.store, &report).await {
+            Ok(()) => Status::SUCCESS,
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "report of storage commitment not recorded"
+                );
+                Status::PROCESSING_FAILURE
+            }
+        }
     }
 
     async fn association_ended(&self, association: &AssociationInfo, outcome: &AssociationOutcome) {

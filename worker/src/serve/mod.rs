@@ -154,11 +154,8 @@ impl Service {
     }
 
     /// Where the listener is bound, where there is one.
-    ///
-    /// # Errors
-    /// When the system cannot tell.
-    pub(crate) fn listener_address(&self) -> Result<Option<std::net::SocketAddr>> {
-        self.listener.as_ref().map(Listener::address).transpose()
+    pub(crate) fn listener_address(&self) -> Option<std::net::SocketAddr> {
+        self.listener.as_ref().map(Listener::address)
     }
 
     /// Where the page is, for who wants to say so.
