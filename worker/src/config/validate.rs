@@ -37,6 +37,11 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let spool = spool(&raw.spool, &root.key("spool"), problems);
     let api = api(&raw.api, &root.key("api"), problems);
     let self_test = self_test(&raw.self_test, &root.key("self_test"), problems);
+    let has_clear_port = raw.listener.tls.as_ref().is_none_or(|tls| tls.bind.is_some());
+    if self_test.is_some() && !has_clear_port {
+        let message = "needs the clear port; give listener.tls a bind of its own";
+        problems.error(&root.key("self_test"), message);
+    }
     let quiet_path = root.key("completeness").key("quiet");
     let quiet = duration(&raw.completeness.quiet, &quiet_path, problems);
     let model = model(&raw.model);
@@ -101,10 +106,8 @@ fn listener(raw: &RawListener, path: &FieldPath, problems: &mut Problems) -> Opt
         duration(&raw.negotiation_timeout, &path.key("negotiation_timeout"), problems);
     let idle_timeout = duration(&raw.idle_timeout, &path.key("idle_timeout"), problems);
     let commitment = commitment_addresses(&raw.commitment, &path.key("commitment"), problems);
-    let tls = match &raw.tls {
-        Some(raw) => Some(tls::listener(raw, bind, &path.key("tls"), problems)?),
-        None => None,
-    };
+    let tls = raw.tls.as_ref();
+    let tls = tls.and_then(|raw| tls::listener(raw, bind, &path.key("tls"), problems));
     Some(Listener {
         ae_title: ae_title?,
         bind: bind?,
@@ -292,12 +295,10 @@ fn destination_kind(
     if raw.commitment == Some(true) && (raw.folder.is_some() || raw.url.is_some()) {
         problems.error(&path.key("commitment"), "only a destination with an ae_title commits");
     }
-    let tls = match &raw.tls {
-        Some(tls) => Some(tls::destination(tls, &path.key("tls"), problems)?),
-        None => None,
-    };
+    let tls = raw.tls.as_ref();
+    let tls = tls.and_then(|tls| tls::destination(tls, &path.key("tls"), problems));
     if let Some(folder) = &raw.folder {
-        if tls.is_some() {
+        if raw.tls.is_some() {
             problems.error(&path.key("tls"), "a folder has no connection to encrypt");
         }
         if folder.is_empty() {

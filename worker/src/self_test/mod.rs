@@ -193,6 +193,7 @@ impl SelfTest {
             ae_title: self.ae_title.clone(),
             address: self.address.to_string(),
             calling_ae_title: self.calling_ae_title.clone(),
+            tls: None,
         };
         let instances: Vec<InstanceSource> =
             phantom.files.iter().map(|path| path.clone().into()).collect();

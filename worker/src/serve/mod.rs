@@ -216,7 +216,7 @@ impl Service {
                 );
             }
             if let Some(planned) = config.self_test {
-                let address = listener.address()?;
+                let address = listener.address();
                 let test = SelfTest::of(&config.listener, address, store.clone(), spool.clone());
                 tasks.spawn(Nightly { test, at: planned.at }.run(cancel.clone()));
             }
