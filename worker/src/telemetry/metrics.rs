@@ -98,6 +98,10 @@ fn describe() {
         "prosector_associations_rejected_total",
         "associations that were rejected, by reason"
     );
+    describe_counter!(
+        "prosector_connections_refused_total",
+        "connections without an association, as TLS did not come about, by reason"
+    );
     describe_counter!("prosector_instances_total", "instances by outcome");
     describe_counter!(
         "prosector_instances_refused_total",
