@@ -69,6 +69,10 @@ pub struct DeliverySummary {
     pub delivery_id: DeliveryId,
     /// The result.
     pub sop_instance_uid: SopInstanceUid,
+    /// Its form.
+    pub form: ResultForm,
+    /// The form that took its place, where the destination does not take this one.
+    pub replaced_by: Option<ResultForm>,
     /// Name of the destination.
     pub destination: String,
     /// Where it stands.
@@ -126,7 +130,8 @@ const COLUMNS: &str = "\
     job.job_id, series.study_instance_uid, job.series_instance_uid, series.modality, job.protocol_name, \
     job.protocol_revision_sha256, job.pack_digest, job.priority, job.state, job.reason_code, job.reason, job.attempt, \
     job.lease_owner, job.created_at, job.started_at, job.finished_at, job.next_attempt_at, job.superseded_by, \
-    (select count(*) from delivery where delivery.job_id = job.job_id) as deliveries, \
+    (select count(*) from delivery \
+      where delivery.job_id = job.job_id and delivery.replaced_by is null) as deliveries, \
     (select count(*) from delivery where delivery.job_id = job.job_id and delivery.state = 'delivered') as delivered, \
     (select count(*) from delivery where delivery.job_id = job.job_id and delivery.state = 'failed') as not_delivered";
 
@@ -200,10 +205,14 @@ impl Store {
         let deliveries = self
             .pool
             .rows(
-                "select delivery_id, sop_instance_uid, destination, state, attempt, last_status, reason_code, \
-                        next_attempt_at, delivered_at \
-                   from delivery where job_id = $1 \
-                  order by destination, sop_instance_uid",
+                "select delivery.delivery_id, delivery.sop_instance_uid, result.form, other.form as replaced_by, \
+                        delivery.destination, delivery.state, delivery.attempt, delivery.last_status, \
+                        delivery.reason_code, delivery.next_attempt_at, delivery.delivered_at \
+                   from delivery \
+                   join result on result.sop_instance_uid = delivery.sop_instance_uid \
+                   left join result as other on other.sop_instance_uid = delivery.replaced_by \
+                  where delivery.job_id = $1 \
+                  order by delivery.destination, result.form, delivery.sop_instance_uid",
                 values![id],
             )
             .await?;
@@ -271,6 +280,8 @@ fn delivery(row: &Row) -> Result<DeliverySummary, DatabaseError> {
     Ok(DeliverySummary {
         delivery_id: row.get::<Uuid>("delivery_id")?.into(),
         sop_instance_uid: row.parse("sop_instance_uid")?,
+        form: row.parse("form")?,
+        replaced_by: row.parse_optional("replaced_by")?,
         destination: row.get("destination")?,
         state: row.parse("state")?,
         attempt: row.get::<i64>("attempt")? as u32,

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::delivery::DeliveryState;
-use crate::job::{DecisionOutcome, JobId};
+use crate::job::{DecisionOutcome, JobId, ResultForm};
 use crate::provenance::{
     Event, EventKind, ReasonCode, RecordedEvent, event_columns, recorded_event,
 };
@@ -95,6 +95,10 @@ pub struct OpenDelivery {
     pub job_id: JobId,
     /// The destination.
     pub destination: String,
+    /// The form of the result.
+    pub form: ResultForm,
+    /// The form that took its place, where the destination does not take this one.
+    pub replaced_by: Option<ResultForm>,
     /// Where it stands.
     pub state: DeliveryState,
     /// Why.
@@ -379,7 +383,11 @@ impl Store {
         let rows = self
             .pool
             .rows(
-                "select delivery.job_id, delivery.destination, delivery.state, delivery.reason_code from delivery \
+                "select delivery.job_id, delivery.destination, result.form, other.form as replaced_by, \
+                        delivery.state, delivery.reason_code \
+                   from delivery \
+                   join result on result.sop_instance_uid = delivery.sop_instance_uid \
+                   left join result as other on other.sop_instance_uid = delivery.replaced_by \
                    join job on job.job_id = delivery.job_id \
                    join series on series.series_instance_uid = job.series_instance_uid \
                   where series.study_instance_uid = $1 and delivery.state <> 'delivered' \
@@ -392,6 +400,8 @@ impl Store {
                 Ok(OpenDelivery {
                     job_id: row.get::<Uuid>("job_id")?.into(),
                     destination: row.get("destination")?,
+                    form: row.parse("form")?,
+                    replaced_by: row.parse_optional("replaced_by")?,
                     state: row.parse("state")?,
                     reason_code: row.parse_optional("reason_code")?,
                 })

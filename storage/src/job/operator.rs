@@ -84,7 +84,7 @@ impl Store {
         let now = transaction.now();
         let count = transaction
             .execute(
-                "update delivery set state = 'pending', attempt = 0, next_attempt_at = $1 \
+                "update delivery set state = 'pending', attempt = 0, next_attempt_at = $1, replaced_by = null \
                   where job_id = $2 and state in ('failed', 'cancelled') \
                     and exists (select 1 from job where job.job_id = delivery.job_id and job.state = 'done')",
                 values![now, *job_id.as_uuid()],

@@ -7,7 +7,7 @@ use dicom_types::{SeriesInstanceUid, SopClassUid, SopInstanceUid};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::delivery::DeliveryId;
+use crate::delivery::{DeliveryId, fallbacks_text};
 use crate::digest::Sha256Digest;
 use crate::outbox::enqueue;
 use crate::provenance::{EventKind, ReasonCode};
@@ -61,6 +61,9 @@ pub struct TargetMeasurement {
 pub struct NewDelivery {
     /// Name of the destination in the configuration.
     pub destination: String,
+    /// Results of the same job in other forms, one of which takes this one's place where the destination refuses it,
+    /// in the order in which they are tried.
+    pub fallbacks: Vec<SopInstanceUid>,
 }
 
 /// A result object, durable in the spool.
@@ -163,6 +166,7 @@ impl Store {
         let mut transaction = self.begin().await?;
         end(&mut transaction, lease, state, None).await?;
         replace_targets(&mut transaction, lease.job_id, targets).await?;
+        forget_failed_deliveries(&mut transaction, lease.job_id).await?;
         for result in results {
             insert_result(&mut transaction, lease.job_id, result).await?;
         }
@@ -337,20 +341,36 @@ async fn insert_result(
         transaction
             .execute(
                 "insert into delivery (delivery_id, sop_instance_uid, job_id, destination, state, next_attempt_at, \
-                 created_at) values ($1, $2, $3, $4, 'pending', $5, $5) \
+                 created_at, fallbacks) values ($1, $2, $3, $4, 'pending', $5, $5, $6) \
                  on conflict (sop_instance_uid, destination) do update \
                     set state = 'pending', attempt = 0, lease_owner = null, lease_expires_at = null, \
-                        next_attempt_at = excluded.next_attempt_at, delivered_at = null, reason_code = null",
+                        next_attempt_at = excluded.next_attempt_at, delivered_at = null, reason_code = null, \
+                        fallbacks = excluded.fallbacks, replaced_by = null",
                 values![
                     *id.as_uuid(),
                     result.sop_instance_uid.as_str(),
                     *job_id.as_uuid(),
                     &delivery.destination,
                     now,
+                    fallbacks_text(&delivery.fallbacks),
                 ],
             )
             .await?;
     }
+    Ok(())
+}
+
+/// What an earlier run could not deliver is wanted again only as far as this run asks for it.
+async fn forget_failed_deliveries(
+    transaction: &mut Transaction,
+    job_id: JobId,
+) -> Result<(), DatabaseError> {
+    transaction
+        .execute(
+            "update delivery set state = 'cancelled', reason_code = null where job_id = $1 and state = 'failed'",
+            values![*job_id.as_uuid()],
+        )
+        .await?;
     Ok(())
 }
 

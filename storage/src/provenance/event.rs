@@ -78,6 +78,8 @@ words! {
     DeliveryDelayed = "delivery_delayed",
     /// A result will not be sent again.
     DeliveryFailed = "delivery_failed",
+    /// A destination does not take a result in this form; the same job's result in another form takes its place.
+    DeliveryReplaced = "delivery_replaced",
     /// A person asked to send a result again.
     DeliveryRetried = "delivery_retried",
     /// Stored bytes were removed by the retention rules.

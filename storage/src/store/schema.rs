@@ -32,6 +32,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0050_storage_commitment.sql"),
         include_str!("../../../migrations/sqlite/0050_storage_commitment.sql"),
     ),
+    (
+        51,
+        "delivery_forms",
+        include_str!("../../../migrations/postgres/0051_delivery_forms.sql"),
+        include_str!("../../../migrations/sqlite/0051_delivery_forms.sql"),
+    ),
 ];
 
 /// Why a database is not one that this version can work with.

@@ -266,6 +266,22 @@ pub(crate) fn result_uid(job: JobId) -> SopInstanceUid {
     format!("2.25.{}", job.as_uuid().as_u128()).parse().unwrap()
 }
 
+/// A result of the job in another form, which nobody waits for.
+pub(crate) fn other_result(job: JobId, form: ResultForm) -> NewResult {
+    let sop_instance_uid: SopInstanceUid =
+        format!("{}.{}", &result_uid(job).as_str()[..40], form as u8).parse().unwrap();
+    NewResult {
+        series_instance_uid: format!("{}.1", &sop_instance_uid.as_str()[..40]).parse().unwrap(),
+        sop_class_uid: "1.2.840.10008.5.1.4.1.1.66.7".parse().unwrap(),
+        form,
+        sha256: Sha256Digest::of(form.as_str().as_bytes()),
+        size_bytes: 8,
+        spool_key: SpoolKey::for_result(job, &sop_instance_uid),
+        sop_instance_uid,
+        deliveries: Vec::new(),
+    }
+}
+
 pub(crate) fn done(lease: &LeasedJob, destinations: &[&str]) -> JobOutcome {
     let sop_instance_uid = result_uid(lease.job_id);
     JobOutcome::Done {
@@ -285,7 +301,7 @@ pub(crate) fn done(lease: &LeasedJob, destinations: &[&str]) -> JobOutcome {
             sop_instance_uid,
             deliveries: destinations
                 .iter()
-                .map(|name| NewDelivery { destination: (*name).to_owned() })
+                .map(|name| NewDelivery { destination: (*name).to_owned(), fallbacks: Vec::new() })
                 .collect(),
         }],
         detail: serde_json::json!({ "infer_ms": 12 }),

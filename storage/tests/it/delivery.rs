@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use prosector_storage::{
     AfterDeliveryFailure, DeliveryError, DeliveryFailure, DeliveryState, EventFilter, EventKind,
-    ReasonCode, Retried,
+    JobId, JobOutcome, LeasedDelivery, LeasedJob, NewDelivery, NextJob, ReasonCode, ResultForm,
+    Retried,
 };
 
-use crate::bench::{Bench, LONG, limit, on_both};
+use crate::bench::{Bench, LONG, done, limit, on_both, other_result};
 
 on_both! {
     a_leased_delivery_has_all_that_sending_needs,
@@ -16,6 +17,10 @@ on_both! {
     a_sender_that_died_is_replaced,
     a_delivery_of_a_superseded_job_is_not_repeated,
     one_association_takes_several_results,
+    a_refused_form_is_replaced_by_the_next_one,
+    a_form_that_arrives_anyway_replaces_without_being_sent_twice,
+    a_form_that_was_refused_as_well_replaces_nothing,
+    a_retry_offers_every_form_again,
 }
 
 fn failure(then: AfterDeliveryFailure) -> DeliveryFailure {
@@ -133,4 +138,149 @@ async fn one_association_takes_several_results(bench: Bench) {
     let rest = bench.store.lease_deliveries("pacs", 3, "sender", LONG).await.unwrap();
 
     assert_eq!((first.len(), rest.len()), (3, 2));
+}
+
+/// A job whose segmentation may be replaced by `fallbacks`, those in `wanted` being sent anyway.
+async fn job_with_forms(
+    bench: &Bench,
+    lease: &LeasedJob,
+    fallbacks: &[ResultForm],
+    wanted: &[ResultForm],
+) -> JobId {
+    let JobOutcome::Done { targets, mut results, detail } = done(lease, &["pacs"]) else {
+        unreachable!("a done job is done");
+    };
+    let others: Vec<_> = fallbacks.iter().map(|form| other_result(lease.job_id, *form)).collect();
+    let uids: Vec<_> = others.iter().map(|other| other.sop_instance_uid.clone()).collect();
+    results[0].deliveries[0].fallbacks = uids;
+    for mut other in others {
+        if wanted.contains(&other.form) {
+            let to = NewDelivery { destination: "pacs".to_owned(), fallbacks: Vec::new() };
+            other.deliveries.push(to);
+        }
+        results.push(other);
+    }
+    bench.store.finish_job(lease, &JobOutcome::Done { targets, results, detail }).await.unwrap();
+    lease.job_id
+}
+
+async fn leased(bench: &Bench) -> Vec<LeasedDelivery> {
+    bench.store.lease_deliveries("pacs", 9, "sender", LONG).await.unwrap()
+}
+
+/// Form, state and replacement of each delivery, in the order of the forms' names.
+async fn standing(
+    bench: &Bench,
+    job: JobId,
+) -> Vec<(ResultForm, DeliveryState, Option<ResultForm>)> {
+    let detail = bench.store.show_job(job).await.unwrap().unwrap();
+    detail.deliveries.iter().map(|d| (d.form, d.state, d.replaced_by)).collect()
+}
+
+async fn a_refused_form_is_replaced_by_the_next_one(bench: Bench) {
+    let lease = bench.leased_job(1, "worker").await;
+    let forms = [ResultForm::Labelmap, ResultForm::Picture];
+    let job = job_with_forms(&bench, &lease, &forms, &[]).await;
+
+    for form in [ResultForm::Seg, ResultForm::Labelmap] {
+        let sent = leased(&bench).await;
+        assert_eq!(sent.iter().map(|d| d.form).collect::<Vec<_>>(), [form]);
+        let refused = failure(AfterDeliveryFailure::OtherForm);
+        let state = bench.store.delivery_failed(&sent[0], &refused).await.unwrap();
+        assert_eq!(state, DeliveryState::Cancelled);
+    }
+    let sent = leased(&bench).await;
+    bench.store.delivery_succeeded(&sent[0], 0).await.unwrap();
+
+    assert_eq!(
+        standing(&bench, job).await,
+        [
+            (ResultForm::Labelmap, DeliveryState::Cancelled, Some(ResultForm::Picture)),
+            (ResultForm::Picture, DeliveryState::Delivered, None),
+            (ResultForm::Seg, DeliveryState::Cancelled, Some(ResultForm::Labelmap)),
+        ]
+    );
+    let summary = bench.store.show_job(job).await.unwrap().unwrap().summary;
+    assert_eq!((summary.delivered, summary.deliveries), (1, 1));
+    let replaced =
+        EventFilter { kind: Some(EventKind::DeliveryReplaced), ..EventFilter::default() };
+    let events = bench.store.events(&replaced, 10).await.unwrap();
+    let by = |event: &serde_json::Value| event["replaced_by"]["form"].clone();
+    let by: Vec<_> = events.iter().map(|event| by(&event.event.detail)).collect();
+    assert_eq!(by.len(), 2);
+    assert!(by.contains(&"labelmap".into()) && by.contains(&"picture".into()), "{by:?}");
+    let view =
+        "select count(*) from audit_deliveries where form = 'seg' and replaced_by = 'labelmap'";
+    assert_eq!(bench.number(view).await, 1);
+}
+
+async fn a_form_that_arrives_anyway_replaces_without_being_sent_twice(bench: Bench) {
+    let lease = bench.leased_job(1, "worker").await;
+    let job = job_with_forms(&bench, &lease, &[ResultForm::Sr], &[ResultForm::Sr]).await;
+    let sent = leased(&bench).await;
+    assert_eq!(sent.len(), 2);
+    for delivery in &sent {
+        if delivery.form == ResultForm::Sr {
+            bench.store.delivery_succeeded(delivery, 0).await.unwrap();
+        }
+    }
+
+    let seg = sent.iter().find(|delivery| delivery.form == ResultForm::Seg).unwrap();
+    let refused = failure(AfterDeliveryFailure::OtherForm);
+    bench.store.delivery_failed(seg, &refused).await.unwrap();
+
+    assert!(leased(&bench).await.is_empty());
+    assert_eq!(
+        standing(&bench, job).await,
+        [
+            (ResultForm::Seg, DeliveryState::Cancelled, Some(ResultForm::Sr)),
+            (ResultForm::Sr, DeliveryState::Delivered, None),
+        ]
+    );
+}
+
+async fn a_form_that_was_refused_as_well_replaces_nothing(bench: Bench) {
+    let lease = bench.leased_job(1, "worker").await;
+    let job = job_with_forms(&bench, &lease, &[ResultForm::Sr], &[ResultForm::Sr]).await;
+    let mut sent = leased(&bench).await;
+    sent.sort_by_key(|delivery| delivery.form == ResultForm::Seg);
+
+    for delivery in &sent {
+        let refused = failure(AfterDeliveryFailure::OtherForm);
+        let state = bench.store.delivery_failed(delivery, &refused).await.unwrap();
+        assert_eq!(state, DeliveryState::Failed);
+    }
+
+    assert!(leased(&bench).await.is_empty());
+    assert_eq!(
+        standing(&bench, job).await,
+        [
+            (ResultForm::Seg, DeliveryState::Failed, None),
+            (ResultForm::Sr, DeliveryState::Failed, None),
+        ]
+    );
+}
+
+async fn a_retry_offers_every_form_again(bench: Bench) {
+    let lease = bench.leased_job(1, "worker").await;
+    let job = job_with_forms(&bench, &lease, &[ResultForm::Labelmap], &[]).await;
+    for _ in 0..2 {
+        let sent = leased(&bench).await;
+        let refused = failure(AfterDeliveryFailure::OtherForm);
+        bench.store.delivery_failed(&sent[0], &refused).await.unwrap();
+    }
+    assert_eq!(
+        standing(&bench, job).await,
+        [
+            (ResultForm::Labelmap, DeliveryState::Failed, None),
+            (ResultForm::Seg, DeliveryState::Cancelled, Some(ResultForm::Labelmap)),
+        ]
+    );
+
+    assert_eq!(bench.store.retry_job(job).await.unwrap(), Retried::Deliveries { count: 2 });
+
+    let mut forms: Vec<_> = leased(&bench).await.iter().map(|d| d.form).collect();
+    forms.sort_by_key(|form| form.as_str());
+    assert_eq!(forms, [ResultForm::Labelmap, ResultForm::Seg]);
+    assert!(bench.store.lease_job(NextJob::Id(job), "worker", LONG).await.unwrap().is_none());
 }

@@ -1,5 +1,7 @@
 //! Deliveries: one result to one destination each, so that a destination that is down delays only itself.
 
+mod fallback;
+
 use std::time::Duration;
 
 use dicom_types::{SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid};
@@ -15,6 +17,8 @@ use crate::spool::SpoolKey;
 use crate::store::sql::{Row, Transaction, locking, places, values};
 use crate::store::{DatabaseError, Store};
 use crate::words::words;
+
+pub(crate) use fallback::fallbacks_text;
 
 /// Namespace of delivery ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5d1e_04f2_8d0a_5f0e_b1a7_20c9_4e6c_d7f1);
@@ -103,6 +107,9 @@ pub enum AfterDeliveryFailure {
         /// Backoff with jitter.
         after: Duration,
     },
+    /// The destination does not take it in this form: the next one takes its place, and it is given up where there is
+    /// none.
+    OtherForm,
     /// The destination will never take it, or it was tried long enough.
     GiveUp,
 }
@@ -276,7 +283,9 @@ impl Store {
             return Err(DeliveryError::Lost { delivery: lease.delivery_id });
         }
         let event = about(EventKind::ResultDelivered, lease);
-        transaction.record(event.with(json!({ "status": status, "attempt": lease.attempt })));
+        transaction.record(event.with(json!({
+            "status": status, "attempt": lease.attempt, "form": lease.form.as_str(),
+        })));
         transaction.commit().await?;
         Ok(())
     }
@@ -294,21 +303,27 @@ impl Store {
         let mut transaction = self.begin().await?;
         let now = transaction.now();
         let job_is_over = is_unwanted(&mut transaction, lease.job_id).await?;
-        let (state, next_attempt_at) = match failure.then {
-            _ if job_is_over => (DeliveryState::Cancelled, now),
-            AfterDeliveryFailure::Retry { after } => (DeliveryState::Pending, now + after),
-            AfterDeliveryFailure::GiveUp => (DeliveryState::Failed, now),
+        let (state, next_attempt_at, other) = match failure.then {
+            _ if job_is_over => (DeliveryState::Cancelled, now, None),
+            AfterDeliveryFailure::Retry { after } => (DeliveryState::Pending, now + after, None),
+            AfterDeliveryFailure::GiveUp => (DeliveryState::Failed, now, None),
+            AfterDeliveryFailure::OtherForm => match fallback::take(&mut transaction, lease).await?
+            {
+                Some(other) => (DeliveryState::Cancelled, now, Some(other)),
+                None => (DeliveryState::Failed, now, None),
+            },
         };
         let updated = transaction
             .execute(
                 "update delivery set state = $1, next_attempt_at = $2, last_status = $3, reason_code = $4, \
-                        lease_owner = null, lease_expires_at = null \
-                  where delivery_id = $5 and state = 'sending' and lease_owner = $6 and lease_number = $7",
+                        replaced_by = $5, lease_owner = null, lease_expires_at = null \
+                  where delivery_id = $6 and state = 'sending' and lease_owner = $7 and lease_number = $8",
                 values![
                     state.as_str(),
                     next_attempt_at,
                     failure.status.map(i64::from),
                     failure.reason_code.as_str(),
+                    other.as_ref().map(|other| other.sop_instance_uid.as_str()),
                     *lease.delivery_id.as_uuid(),
                     &lease.worker,
                     lease.lease_number,
@@ -320,11 +335,19 @@ impl Store {
         }
         let kind = match state {
             DeliveryState::Pending => EventKind::DeliveryDelayed,
+            _ if other.is_some() => EventKind::DeliveryReplaced,
             _ => EventKind::DeliveryFailed,
         };
-        let event = about(kind, lease).because(failure.reason_code.clone()).with(json!({
+        let mut detail = json!({
             "status": failure.status, "attempt": lease.attempt, "state": state.as_str(),
-        }));
+            "form": lease.form.as_str(),
+        });
+        if let Some(other) = &other {
+            detail["replaced_by"] = json!({
+                "form": other.form.as_str(), "sop_instance_uid": other.sop_instance_uid.as_str(),
+            });
+        }
+        let event = about(kind, lease).because(failure.reason_code.clone()).with(detail);
         transaction.record(event);
         transaction.commit().await?;
         Ok(state)
