@@ -3,11 +3,15 @@
 mod canvas;
 mod font;
 mod legend;
+mod object;
 mod plane;
 mod slice;
 mod window;
 
 use dicom_types::{GridGeometry, Mask, Modality, Volume};
+
+pub(crate) use object::TARGETS;
+pub use object::{Capture, SOP_CLASS_UID, build};
 
 use canvas::Canvas;
 use plane::Cut;
@@ -22,6 +26,8 @@ const MARGIN: usize = 16;
 const PANELS_WIDTH: f64 = 1320.0;
 /// Most pixels for the height of a panel.
 const PANELS_HEIGHT: f64 = 560.0;
+/// The panels from left to right.
+const PLANES: [Plane; 3] = [Plane::Axial, Plane::Coronal, Plane::Sagittal];
 /// How much of the colour is laid over the inside of a mask.
 const FILL: f64 = 0.34;
 
@@ -58,34 +64,117 @@ pub fn render(
     overlays: &[Overlay<'_>],
     notice: &str,
 ) -> Preview {
-    let geometry = volume.geometry();
-    let present: Vec<_> =
-        overlays.iter().filter(|overlay| overlay.mask.count() > 0).copied().collect();
-    let center_mm = center_mm(geometry, &present);
-    let bounds = bounds_mm(geometry);
-    let planes = [Plane::Axial, Plane::Coronal, Plane::Sagittal];
-    let sizes_mm = planes.map(|plane| plane.size_mm(bounds));
-    let widths_mm: f64 = sizes_mm.iter().map(|size| size[0]).sum();
-    let height_mm = sizes_mm.iter().map(|size| size[1]).fold(0.0, f64::max);
-    let pixels_per_mm = (PANELS_WIDTH / widths_mm).min(PANELS_HEIGHT / height_mm);
-    let cuts: Vec<Cut> =
-        planes.into_iter().map(|plane| Cut::new(plane, bounds, center_mm, pixels_per_mm)).collect();
-    let samples: Vec<_> = cuts.iter().map(|cut| cut.sample(volume)).collect();
-    let window = Window::choose(modality, samples.iter().flatten().flatten().copied());
+    Sheet::new(volume, modality, overlays, notice).draw_center()
+}
 
-    let panels_width: usize = cuts.iter().map(|cut| cut.width + MARGIN).sum();
-    let panels_height = cuts.iter().map(|cut| cut.height).max().unwrap_or(1);
-    let width = (panels_width + MARGIN).max(legend::MIN_WIDTH);
-    let legend = legend::Legend::new(geometry, &present, notice, width - 2 * MARGIN);
-    let mut canvas = Canvas::new(width, panels_height + 3 * MARGIN + legend.height());
-    let mut left = MARGIN + (width - panels_width - MARGIN) / 2;
-    for (cut, values) in cuts.iter().zip(&samples) {
-        let top = MARGIN + (panels_height - cut.height) / 2;
-        draw_panel(&mut canvas, [left, top], cut, values, &window, geometry, &present);
-        left += cut.width + MARGIN;
+/// Draws what [`render`] draws, and behind it `steps` pictures of the same size whose planes go from one end of the
+/// masks to the other: from right to left, from front to back, from the feet to the head.
+pub fn render_series(
+    volume: &Volume,
+    modality: Modality,
+    overlays: &[Overlay<'_>],
+    notice: &str,
+    steps: usize,
+) -> Vec<Preview> {
+    let sheet = Sheet::new(volume, modality, overlays, notice);
+    let mut pictures = vec![sheet.draw_center()];
+    let span = sheet.span_mm();
+    pictures.extend((0..steps).map(|step| {
+        let share = (step as f64 + 0.5) / steps as f64;
+        sheet.draw(&sheet.cuts(span.map(|[low, high]| low + (high - low) * share)))
+    }));
+    pictures
+}
+
+/// What the pictures of one volume have in common: scale, window, legend.
+struct Sheet<'a> {
+    volume: &'a Volume,
+    present: Vec<Overlay<'a>>,
+    bounds_mm: [[f64; 2]; 3],
+    pixels_per_mm: f64,
+    center: Vec<Cut>,
+    window: Window,
+    width: usize,
+    panels_width: usize,
+    panels_height: usize,
+    legend: legend::Legend,
+}
+
+impl<'a> Sheet<'a> {
+    fn new(volume: &'a Volume, modality: Modality, overlays: &[Overlay<'a>], notice: &str) -> Self {
+        let geometry = volume.geometry();
+        let present: Vec<_> =
+            overlays.iter().filter(|overlay| overlay.mask.count() > 0).copied().collect();
+        let bounds_mm = bounds_mm(geometry);
+        let sizes_mm = PLANES.map(|plane| plane.size_mm(bounds_mm));
+        let widths_mm: f64 = sizes_mm.iter().map(|size| size[0]).sum();
+        let height_mm = sizes_mm.iter().map(|size| size[1]).fold(0.0, f64::max);
+        let pixels_per_mm = (PANELS_WIDTH / widths_mm).min(PANELS_HEIGHT / height_mm);
+        let center_mm = center_mm(geometry, &present);
+        let center = cuts(bounds_mm, center_mm, pixels_per_mm);
+        let samples: Vec<_> = center.iter().map(|cut| cut.sample(volume)).collect();
+        let window = Window::choose(modality, samples.iter().flatten().flatten().copied());
+        let panels_width: usize = center.iter().map(|cut| cut.width + MARGIN).sum();
+        let panels_height = center.iter().map(|cut| cut.height).max().unwrap_or(1);
+        let width = (panels_width + MARGIN).max(legend::MIN_WIDTH);
+        let legend = legend::Legend::new(geometry, &present, notice, width - 2 * MARGIN);
+        Self {
+            volume,
+            present,
+            bounds_mm,
+            pixels_per_mm,
+            center,
+            window,
+            width,
+            panels_width,
+            panels_height,
+            legend,
+        }
     }
-    legend.draw(&mut canvas, [MARGIN, panels_height + 2 * MARGIN]);
-    canvas.into_preview()
+
+    fn cuts(&self, center_mm: [f64; 3]) -> Vec<Cut> {
+        cuts(self.bounds_mm, center_mm, self.pixels_per_mm)
+    }
+
+    /// Lowest and highest coordinate of the masks on each axis; those of the volume where there is no mask.
+    fn span_mm(&self) -> [[f64; 2]; 3] {
+        let spans = self.present.iter().map(|o| span_mm(self.volume.geometry(), o.mask));
+        let joined = spans.reduce(|a, b| {
+            std::array::from_fn(|axis| [a[axis][0].min(b[axis][0]), a[axis][1].max(b[axis][1])])
+        });
+        joined.unwrap_or(self.bounds_mm)
+    }
+
+    fn draw_center(&self) -> Preview {
+        self.draw(&self.center)
+    }
+
+    fn draw(&self, cuts: &[Cut]) -> Preview {
+        let height = self.panels_height + 3 * MARGIN + self.legend.height();
+        let mut canvas = Canvas::new(self.width, height);
+        let mut left = MARGIN + (self.width - self.panels_width - MARGIN) / 2;
+        for cut in cuts {
+            let top = MARGIN + (self.panels_height - cut.height) / 2;
+            let values = cut.sample(self.volume);
+            let geometry = self.volume.geometry();
+            draw_panel(
+                &mut canvas,
+                [left, top],
+                cut,
+                &values,
+                &self.window,
+                geometry,
+                &self.present,
+            );
+            left += cut.width + MARGIN;
+        }
+        self.legend.draw(&mut canvas, [MARGIN, self.panels_height + 2 * MARGIN]);
+        canvas.into_preview()
+    }
+}
+
+fn cuts(bounds_mm: [[f64; 2]; 3], center_mm: [f64; 3], pixels_per_mm: f64) -> Vec<Cut> {
+    PLANES.into_iter().map(|plane| Cut::new(plane, bounds_mm, center_mm, pixels_per_mm)).collect()
 }
 
 fn draw_panel(

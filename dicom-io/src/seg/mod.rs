@@ -8,18 +8,21 @@ mod enums;
 pub(crate) mod frames;
 mod identity;
 pub(crate) mod modules;
+pub(crate) mod origin;
 mod pixels;
 mod raw_elements;
 pub(crate) mod sop;
 mod source_attributes;
-mod text;
+pub(crate) mod text;
 pub(crate) mod writer;
 
-pub use check::{ReadSegment, SegMismatch, check, check_labelmap, read};
+pub use check::{
+    ReadSegment, SegMismatch, check, check_document, check_labelmap, check_structure_set, read,
+};
 pub use color::recommended_display_cielab;
 pub use content::{SegProvenance, SegmentConcept, SegmentDescription, SegmentInput};
 pub use enums::{SegmentationType, SegmentsOverlap};
 pub use identity::{SegIdentity, derived_uid};
 pub use raw_elements::ReadSourceAttributesError;
-pub use sop::{BuildSegError, Segmentation, SegmentationOutcome, build, build_labelmap};
+pub use sop::{BuildSegError, Segmentation, SegmentationOutcome, build, build_labelmap, overlap};
 pub use text::LongString;

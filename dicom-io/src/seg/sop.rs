@@ -7,7 +7,8 @@ use super::content::{SegProvenance, SegmentInput};
 use super::enums::{SegmentationType, SegmentsOverlap};
 use super::frames::{FramePlan, write_functional_groups};
 use super::identity::SegIdentity;
-use super::modules::{Origin, Parts, masks};
+use super::modules::{Parts, masks};
+use super::origin::Origin;
 use super::pixels::{FramePacker, append_labels, label_bytes, overlapping_pair, segments_overlap};
 use super::raw_elements::ReadSourceAttributesError;
 use super::source_attributes::SourceAttributes;
@@ -67,6 +68,12 @@ pub enum BuildSegError {
         /// Bytes that they take.
         bytes: u64,
     },
+    /// A capture without a frame.
+    #[error("there is no picture to write")]
+    NoPicture,
+    /// Frames of one object have one size.
+    #[error("the pictures differ in size")]
+    UnevenPictures,
     /// The source instance cannot be read for what the result copies from it.
     #[error("cannot copy from instance {instance}")]
     Source {
@@ -152,6 +159,11 @@ pub fn build_labelmap(
     provenance: &SegProvenance,
 ) -> Result<SegmentationOutcome, BuildSegError> {
     build_kind(SegmentationType::Labelmap, stack, segments, identity, provenance)
+}
+
+/// Two segments that share a voxel, which a label map cannot say, as indices.
+pub fn overlap(segments: &[SegmentInput<'_>]) -> Option<[usize; 2]> {
+    overlapping_pair(&masks(segments))
 }
 
 fn build_kind(
@@ -240,7 +252,7 @@ pub(crate) fn file_meta(sop_class_uid: SopClassUid, sop_instance_uid: &SopInstan
     }
 }
 
-fn refuse_what_cannot_be_written(
+pub(crate) fn refuse_what_cannot_be_written(
     stack: &Stack,
     segments: &[SegmentInput<'_>],
 ) -> Result<(), BuildSegError> {

@@ -10,20 +10,24 @@ pub use measure::{TargetMeasurement, measure};
 
 use crate::coded_concept::CodedConcept;
 use crate::seg::frames::concept;
-use crate::seg::modules::Origin;
+use crate::seg::origin::Origin;
 use crate::seg::sop::{file_meta, read_source};
 use crate::seg::writer::{DataSetWriter, ElementWriter};
 use crate::seg::{
-    BuildSegError, SegIdentity, SegProvenance, SegmentDescription, Segmentation, SegmentationType,
-    derived_uid,
+    BuildSegError, SegIdentity, SegProvenance, SegmentDescription, SegmentationType, derived_uid,
 };
 use crate::series::Stack;
 use content::{Content, Value};
 
 /// Comprehensive 3D SR Storage.
-const SOP_CLASS_UID: &str = "1.2.840.10008.5.1.4.1.1.88.34";
-/// Word that goes into the UIDs of reports.
-const KIND: &str = "sr";
+pub const SOP_CLASS_UID: &str = "1.2.840.10008.5.1.4.1.1.88.34";
+/// Word that goes into the UIDs of a report, which speaks of one segmentation alone.
+fn uid_word(kind: SegmentationType) -> &'static str {
+    match kind {
+        SegmentationType::Binary => "sr",
+        SegmentationType::Labelmap => "sr of labelmap",
+    }
+}
 
 /// What the report says of one segment.
 #[derive(Debug, Clone, Copy)]
@@ -37,12 +41,25 @@ pub struct ReportedSegment<'a> {
 }
 
 /// The segmentation that a report refers to.
-#[derive(Debug, Clone, Copy)]
-pub struct ReportedSegmentation<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedSegmentation {
     /// Binary or label map.
     pub kind: SegmentationType,
-    /// The object.
-    pub object: &'a Segmentation,
+    /// Its series.
+    pub series_instance_uid: SeriesInstanceUid,
+    /// Its identity.
+    pub sop_instance_uid: SopInstanceUid,
+}
+
+impl ReportedSegmentation {
+    /// The segmentation of `kind` of the job with this identity.
+    pub fn of(kind: SegmentationType, identity: &SegIdentity) -> Self {
+        Self {
+            kind,
+            series_instance_uid: identity.series_instance_uid(kind.uid_word()),
+            sop_instance_uid: identity.sop_instance_uid(kind.uid_word()),
+        }
+    }
 }
 
 /// A structured report.
@@ -76,17 +93,18 @@ impl std::fmt::Debug for Report {
 /// Never: the UIDs that it parses are constants.
 pub fn build(
     stack: &Stack,
-    segmentation: ReportedSegmentation<'_>,
+    segmentation: &ReportedSegmentation,
     segments: &[ReportedSegment<'_>],
     identity: &SegIdentity,
     provenance: &SegProvenance,
 ) -> Result<Report, BuildSegError> {
     let source = read_source(stack)?;
     let origin = Origin { stack, source: &source, identity, provenance };
-    let sop_instance_uid = identity.sop_instance_uid(KIND);
+    let uid_word = uid_word(segmentation.kind);
+    let sop_instance_uid = identity.sop_instance_uid(uid_word);
     let mut dataset = DataSetWriter::new();
     origin.put_patient_and_study(&mut dataset);
-    origin.put_series(&mut dataset, "SR", KIND);
+    origin.put_series(&mut dataset, "SR", uid_word);
     origin.put_equipment(&mut dataset);
     // These belong to images.
     dataset.remove(tags::POSITION_REFERENCE_INDICATOR);
@@ -106,19 +124,14 @@ pub fn build(
     let class = SOP_CLASS_UID.parse().expect("a constant UID is well formed");
     let mut bytes = file_meta(class, &sop_instance_uid).encode();
     bytes.extend_from_slice(&dataset.into_bytes());
-    let series_instance_uid = identity.series_instance_uid(KIND);
+    let series_instance_uid = identity.series_instance_uid(uid_word);
     Ok(Report { bytes, series_instance_uid, sop_instance_uid })
 }
 
 /// Every instance that the report depends on (PS3.3 C.17.2.3).
-fn write_evidence(
-    stack: &Stack,
-    segmentation: ReportedSegmentation<'_>,
-    writer: &mut ElementWriter,
-) {
+fn write_evidence(stack: &Stack, segmentation: &ReportedSegmentation, writer: &mut ElementWriter) {
     let class = segmentation.kind.sop_class_uid();
-    let object = segmentation.object;
-    let ours = vec![(class.as_str(), object.sop_instance_uid.as_str())];
+    let ours = vec![(class.as_str(), segmentation.sop_instance_uid.as_str())];
     let mut images: Vec<_> = stack
         .slices
         .iter()
@@ -126,8 +139,10 @@ fn write_evidence(
         .collect();
     let mut seen = std::collections::HashSet::new();
     images.retain(|image| seen.insert(*image));
-    let series =
-        [(object.series_instance_uid.as_str(), ours), (stack.series_instance_uid.as_str(), images)];
+    let series = [
+        (segmentation.series_instance_uid.as_str(), ours),
+        (stack.series_instance_uid.as_str(), images),
+    ];
     writer.sequence(tags::CURRENT_REQUESTED_PROCEDURE_EVIDENCE_SEQUENCE, |w| {
         w.item(|w| {
             w.sequence(tags::REFERENCED_SERIES_SEQUENCE, |w| {
@@ -153,7 +168,7 @@ fn write_evidence(
 /// The content tree of TID 1500.
 fn document(
     origin: &Origin<'_>,
-    segmentation: ReportedSegmentation<'_>,
+    segmentation: &ReportedSegmentation,
     segments: &[ReportedSegment<'_>],
 ) -> Content {
     let groups =
@@ -205,7 +220,7 @@ fn document(
 /// One segment by TID 1411.
 fn measurement_group(
     origin: &Origin<'_>,
-    segmentation: ReportedSegmentation<'_>,
+    segmentation: &ReportedSegmentation,
     segment: &ReportedSegment<'_>,
 ) -> Content {
     let description = segment.description;
@@ -226,7 +241,7 @@ fn measurement_group(
             concept("121191", "DCM", "Referenced Segment"),
             Value::Segment {
                 sop_class_uid: segmentation.kind.sop_class_uid(),
-                sop_instance_uid: segmentation.object.sop_instance_uid.clone(),
+                sop_instance_uid: segmentation.sop_instance_uid.clone(),
                 segment_number: segment.segment_number,
             },
         ),

@@ -34,11 +34,7 @@ pub(super) fn check(
 ) -> Result<(), SegMismatch> {
     check_kind(object, kind, bits)?;
     let dataset = object.dataset;
-    for &tag in SHARED_WITH_SOURCE {
-        if decoded(&object.header, tag) != decoded(&stack.header, tag) {
-            return Err(SegMismatch::Identity { attribute: keyword(tag) });
-        }
-    }
+    check_patient_and_study(object, stack)?;
     let frame_of_reference = stack.frame_of_reference_uid.as_ref().map(AsRef::as_ref);
     for (tag, expected) in [
         (tags::STUDY_INSTANCE_UID, Some(stack.study_instance_uid.as_str())),
@@ -49,6 +45,36 @@ pub(super) fn check(
         }
     }
     check_series(dataset, stack)
+}
+
+/// What every form of result has in common with its source, and not.
+pub(super) fn check_document(
+    object: &Parsed<'_>,
+    stack: &Stack,
+    sop_class_uid: &str,
+) -> Result<(), SegMismatch> {
+    let dataset = object.dataset;
+    if text(dataset, tags::SOP_CLASS_UID)? != sop_class_uid {
+        return Err(unexpected(tags::SOP_CLASS_UID));
+    }
+    check_meta(object)?;
+    check_patient_and_study(object, stack)?;
+    if text(dataset, tags::STUDY_INSTANCE_UID)? != stack.study_instance_uid.as_str() {
+        return Err(SegMismatch::Identity { attribute: keyword(tags::STUDY_INSTANCE_UID) });
+    }
+    if text(dataset, tags::SERIES_INSTANCE_UID)? == stack.series_instance_uid.as_str() {
+        return Err(unexpected(tags::SERIES_INSTANCE_UID));
+    }
+    Ok(())
+}
+
+fn check_patient_and_study(object: &Parsed<'_>, stack: &Stack) -> Result<(), SegMismatch> {
+    for &tag in SHARED_WITH_SOURCE {
+        if decoded(&object.header, tag) != decoded(&stack.header, tag) {
+            return Err(SegMismatch::Identity { attribute: keyword(tag) });
+        }
+    }
+    Ok(())
 }
 
 /// Decoded text, nothing where it is absent or empty.
@@ -85,11 +111,16 @@ fn check_kind(object: &Parsed<'_>, kind: SegmentationType, bits: u32) -> Result<
             return Err(unexpected(tag));
         }
     }
+    check_meta(object)
+}
+
+/// The meta group names the object of the data set.
+fn check_meta(object: &Parsed<'_>) -> Result<(), SegMismatch> {
     for (in_meta, in_dataset) in [
         (tags::MEDIA_STORAGE_SOP_CLASS_UID, tags::SOP_CLASS_UID),
         (tags::MEDIA_STORAGE_SOP_INSTANCE_UID, tags::SOP_INSTANCE_UID),
     ] {
-        if text(object.meta, in_meta)? != text(dataset, in_dataset)? {
+        if text(object.meta, in_meta)? != text(object.dataset, in_dataset)? {
             return Err(unexpected(in_meta));
         }
     }

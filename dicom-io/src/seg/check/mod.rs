@@ -4,6 +4,7 @@
 //! taken out one frame after the other, positions come from the numbers that were written, patient and study are held
 //! against the header that the series was read from.
 
+mod contours;
 mod frames;
 mod identity;
 mod labels;
@@ -105,6 +106,14 @@ pub enum SegMismatch {
         /// Slice of the source, from 0.
         slice: usize,
     },
+    /// The pixels inside the contours of a slice are not those of the mask.
+    #[error("contours of region {number} on slice {slice} enclose other voxels than its mask has")]
+    Contour {
+        /// Number of the region.
+        number: u16,
+        /// Slice of the source, from 0.
+        slice: usize,
+    },
     /// The pixels of a frame are not those of the mask at the place where it lies.
     #[error("frame {frame} differs from the mask of segment {number}")]
     Voxels {
@@ -141,6 +150,32 @@ pub fn check_labelmap(
     segments: &[SegmentInput<'_>],
 ) -> Result<(), SegMismatch> {
     check_kind(SegmentationType::Labelmap, bytes, stack, segments)
+}
+
+/// Checks that the Part 10 file `bytes` belongs to the patient and the study of `stack`, has a series of its own and
+/// is of `sop_class_uid`: what can be said of a result that shows no voxels, such as a report.
+///
+/// # Errors
+/// [`SegMismatch`] names the first difference.
+pub fn check_document(bytes: &[u8], stack: &Stack, sop_class_uid: &str) -> Result<(), SegMismatch> {
+    identity::check_document(&Parsed::from_bytes(bytes)?, stack, sop_class_uid)
+}
+
+/// Checks that the Part 10 file `bytes` is a structure set of `stack` whose contours enclose the masks of `segments`,
+/// the inputs of [`crate::rtstruct::build`].
+///
+/// # Errors
+/// [`SegMismatch`] names the first difference.
+pub fn check_structure_set(
+    bytes: &[u8],
+    stack: &Stack,
+    segments: &[SegmentInput<'_>],
+) -> Result<(), SegMismatch> {
+    let object = Parsed::from_bytes(bytes)?;
+    identity::check_document(&object, stack, crate::rtstruct::SOP_CLASS_UID)?;
+    let present: Vec<_> =
+        segments.iter().filter(|segment| segment.mask.count() > 0).copied().collect();
+    contours::check(&object, stack, &present)
 }
 
 fn check_kind(

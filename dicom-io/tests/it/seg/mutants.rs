@@ -8,9 +8,10 @@ use dicom::core::value::{DataSetSequence, PrimitiveValue};
 use dicom::core::{DataElement, Tag, VR};
 use dicom::dictionary_std::{StandardDataDictionary, tags};
 use dicom::object::{FileDicomObject, InMemDicomObject, from_reader};
-use dicom_io::seg::{SegMismatch, check};
+use dicom_io::seg::{SegMismatch, SegmentationType, check, check_labelmap};
 
 use super::example::Example;
+use super::labelmap::labelmap;
 use super::series::TestSeries;
 
 /// A parsed segmentation that can be spoilt and written again.
@@ -18,11 +19,23 @@ struct Mutant {
     object: FileDicomObject<InMemDicomObject>,
     rows: usize,
     columns: usize,
+    kind: SegmentationType,
 }
 
 impl Mutant {
-    fn of(bytes: &[u8], shape: [usize; 3]) -> Self {
-        Self { object: from_reader(bytes).unwrap(), rows: shape[1], columns: shape[2] }
+    fn of(bytes: &[u8], shape: [usize; 3], kind: SegmentationType) -> Self {
+        Self { object: from_reader(bytes).unwrap(), rows: shape[1], columns: shape[2], kind }
+    }
+
+    fn selector(&self, path: &str) -> AttributeSelector {
+        let mut path = path.to_owned();
+        // The first segment of a label map is the background.
+        if self.kind == SegmentationType::Labelmap && path.starts_with("SegmentSequence[") {
+            let (number, rest) = path["SegmentSequence[".len()..].split_once(']').unwrap();
+            let next = number.parse::<usize>().unwrap() + 1;
+            path = format!("SegmentSequence[{next}]{rest}");
+        }
+        StandardDataDictionary.parse_selector(&path).unwrap()
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -46,13 +59,12 @@ impl Mutant {
     }
 
     fn apply(&mut self, path: &str, action: AttributeAction) {
-        let selector: AttributeSelector = StandardDataDictionary.parse_selector(path).unwrap();
+        let selector = self.selector(path);
         self.object.apply(AttributeOp { selector, action }).unwrap();
     }
 
     fn get(&self, path: &str) -> String {
-        let selector: AttributeSelector = StandardDataDictionary.parse_selector(path).unwrap();
-        self.object.value_at(selector).unwrap().to_str().unwrap().into_owned()
+        self.object.value_at(self.selector(path)).unwrap().to_str().unwrap().into_owned()
     }
 
     fn swap(&mut self, a: &str, b: &str) {
@@ -93,20 +105,32 @@ impl Mutant {
         self.set("NumberOfFrames", &count.to_string());
     }
 
-    /// Changes pixels, one flag each, `frames` of `rows` times `columns`.
-    fn pixels(&mut self, change: impl FnOnce(&mut Vec<Vec<bool>>)) {
+    /// Pixels as numbers, `frames` of `rows` times `columns`: 0 and 1, or those of a label map.
+    fn frames_of_pixels(&self) -> Vec<Vec<u8>> {
         let bytes = self.object.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap().into_owned();
         let pixels = self.rows * self.columns;
-        let mut frames: Vec<Vec<bool>> = (0..self.frames())
-            .map(|frame| {
-                (frame * pixels..(frame + 1) * pixels)
-                    .map(|bit| bytes[bit / 8] >> (bit % 8) & 1 == 1)
-                    .collect()
-            })
-            .collect();
+        let value = |pixel: usize| match self.kind {
+            SegmentationType::Binary => bytes[pixel / 8] >> (pixel % 8) & 1,
+            SegmentationType::Labelmap => bytes[pixel],
+        };
+        (0..self.frames())
+            .map(|frame| (frame * pixels..(frame + 1) * pixels).map(value).collect())
+            .collect()
+    }
+
+    fn put_frames(&mut self, frames: &[Vec<u8>]) {
+        let values = frames.concat();
+        self.put_pixels(match self.kind {
+            SegmentationType::Binary => packed(&values),
+            SegmentationType::Labelmap => values,
+        });
+    }
+
+    /// Changes pixels.
+    fn pixels(&mut self, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
+        let mut frames = self.frames_of_pixels();
         change(&mut frames);
-        let flags: Vec<bool> = frames.concat();
-        self.put_pixels(packed(&flags));
+        self.put_frames(&frames);
     }
 
     /// Puts every pixel elsewhere in its frame.
@@ -136,11 +160,8 @@ impl Mutant {
     }
 }
 
-fn packed(flags: &[bool]) -> Vec<u8> {
-    flags
-        .chunks(8)
-        .map(|bits| bits.iter().enumerate().map(|(i, &bit)| u8::from(bit) << i).sum())
-        .collect()
+fn packed(bits: &[u8]) -> Vec<u8> {
+    bits.chunks(8).map(|bits| bits.iter().enumerate().map(|(i, bit)| bit << i).sum()).collect()
 }
 
 fn position(frame: usize) -> String {
@@ -193,14 +214,14 @@ const FAULTS: &[(&str, Spoil)] = &[
     }),
     ("slices of the pixels in reverse order", |m| m.pixels(|frames| frames.reverse())),
     ("pixels of two frames swapped", |m| m.pixels(|frames| frames.swap(1, 2))),
-    ("one voxel too many", |m| m.pixels(|frames| frames[0][0] = true)),
+    ("one voxel too many", |m| m.pixels(|frames| frames[0][0] = 1)),
     ("one voxel too few", |m| {
-        m.pixels(|frames| *frames[2].iter_mut().find(|voxel| **voxel).unwrap() = false);
+        m.pixels(|frames| *frames[2].iter_mut().find(|voxel| **voxel > 0).unwrap() = 0);
     }),
     ("frames padded to whole bytes", |m| {
         m.pixels(|frames| {
             for frame in frames {
-                frame.resize(frame.len().div_ceil(8) * 8, false);
+                frame.resize(frame.len().div_ceil(8) * 8, 0);
             }
         });
     }),
@@ -349,22 +370,16 @@ const FAULTS: &[(&str, Spoil)] = &[
         m.items(tags::SEGMENT_SEQUENCE, |items| drop(items.pop()));
     }),
     ("a frame missing", |m| {
+        let mut frames = m.frames_of_pixels();
         m.per_frame(|items| drop(items.remove(0)));
-        let bits = m.rows * m.columns;
-        let bytes = m.object.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap().into_owned();
-        let flags: Vec<bool> =
-            (0..8 * bytes.len()).map(|bit| bytes[bit / 8] >> (bit % 8) & 1 == 1).collect();
-        let kept = &flags[bits..bits * (m.frames() + 1)];
-        m.put_pixels(packed(kept));
+        frames.remove(0);
+        m.put_frames(&frames);
     }),
     ("a frame twice", |m| {
+        let mut frames = m.frames_of_pixels();
         m.per_frame(|items| items.insert(0, items[0].clone()));
-        let bits = m.rows * m.columns;
-        let bytes = m.object.element(tags::PIXEL_DATA).unwrap().to_bytes().unwrap().into_owned();
-        let flags: Vec<bool> =
-            (0..8 * bytes.len()).map(|bit| bytes[bit / 8] >> (bit % 8) & 1 == 1).collect();
-        let all = [&flags[..bits], &flags[..bits * (m.frames() - 1)]].concat();
-        m.put_pixels(packed(&all));
+        frames.insert(0, frames[0].clone());
+        m.put_frames(&frames);
     }),
     ("number of frames wrong", |m| m.set("NumberOfFrames", "3")),
     ("dimension index of a frame wrong", |m| {
@@ -382,25 +397,79 @@ const FAULTS: &[(&str, Spoil)] = &[
     }),
 ];
 
+/// Faults that only a label map can have.
+const LABELMAP_FAULTS: &[(&str, Spoil)] = &[
+    ("labels of two targets exchanged in the pixels", |m| {
+        m.pixels(|frames| {
+            for value in frames.iter_mut().flatten() {
+                *value = [0, 2, 1, 3, 4][usize::from(*value)];
+            }
+        });
+    }),
+    ("a label that no segment describes", |m| {
+        m.pixels(|frames| *frames[0].iter_mut().find(|value| **value == 0).unwrap() = 9);
+    }),
+    ("the background described as a target", |m| {
+        m.items(tags::SEGMENT_SEQUENCE, |items| drop(items.remove(0)));
+    }),
+    ("sixteen bits a pixel", |m| m.set_number("BitsAllocated", PrimitiveValue::from(16_u16))),
+];
+
+/// Faults that only a binary segmentation can have.
+const BINARY_ALONE: [&str; 4] = [
+    "frames padded to whole bytes",
+    "segment numbers of two frames exchanged",
+    "segment number beyond the last",
+    "eight bits a pixel",
+];
+
+/// What the check says of each fault, one line each.
+fn table<'a>(
+    faults: impl Iterator<Item = &'a (&'static str, Spoil)>,
+    sound: &dyn Fn() -> Mutant,
+    checked: &dyn Fn(&[u8]) -> Result<(), SegMismatch>,
+) -> String {
+    assert_eq!(checked(&sound().bytes()), Ok(()), "written again without a fault");
+    let mut table = String::new();
+    for (name, spoil) in faults {
+        let mut mutant = sound();
+        spoil(&mut mutant);
+        let found = checked(&mutant.bytes());
+        let said = found.map_or_else(|mismatch| mismatch.to_string(), |()| "NOT FOUND".to_owned());
+        writeln!(table, "{name}: {said}").unwrap();
+    }
+    assert!(!table.contains("NOT FOUND"), "{table}");
+    table
+}
+
 #[test]
 fn every_fault_is_held_back() {
     let series = TestSeries::oblique();
     let shape = series.stack.geometry.shape();
     let example = Example::new(shape);
     let bytes = example.build(&series.stack).bytes;
-    let checked = |mutant: &Mutant| check(&mutant.bytes(), &series.stack, &example.segments());
-    assert_eq!(checked(&Mutant::of(&bytes, shape)), Ok(()), "written again without a fault");
 
-    let mut table = String::new();
-    for (name, spoil) in FAULTS {
-        let mut mutant = Mutant::of(&bytes, shape);
-        spoil(&mut mutant);
-        let found = checked(&mutant);
-        let said = found.map_or_else(|mismatch| mismatch.to_string(), |()| "NOT FOUND".to_owned());
-        writeln!(table, "{name}: {said}").unwrap();
-    }
+    let table =
+        table(FAULTS.iter(), &|| Mutant::of(&bytes, shape, SegmentationType::Binary), &|bytes| {
+            check(bytes, &series.stack, &example.segments())
+        });
 
-    assert!(!table.contains("NOT FOUND"), "{table}");
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn every_fault_of_a_label_map_is_held_back() {
+    let series = TestSeries::oblique();
+    let shape = series.stack.geometry.shape();
+    let example = Example::disjoint(shape);
+    let bytes = labelmap(&series.stack, &example).bytes;
+
+    let table = table(
+        FAULTS.iter().chain(LABELMAP_FAULTS).filter(|fault| !BINARY_ALONE.contains(&fault.0)),
+        &|| Mutant::of(&bytes, shape, SegmentationType::Labelmap),
+        &|bytes| check_labelmap(bytes, &series.stack, &example.segments()),
+    );
+
     insta::assert_snapshot!(table);
 }
 

@@ -10,7 +10,7 @@ use super::example::{Example, identity, provenance};
 use super::series::TestSeries;
 use crate::series::shared_material::{folders, shared_material};
 
-fn report(stack: &Stack, example: &Example) -> (Vec<u8>, Report) {
+pub(super) fn report(stack: &Stack, example: &Example) -> (Vec<u8>, Report) {
     let object = example.build(stack);
     let volume = stack.load().unwrap();
     let inputs = example.segments();
@@ -24,8 +24,9 @@ fn report(stack: &Stack, example: &Example) -> (Vec<u8>, Report) {
             measurement: measure(&volume, inputs[input].mask),
         })
         .collect();
-    let segmentation = ReportedSegmentation { kind: SegmentationType::Binary, object: &object };
-    let report = build(stack, segmentation, &segments, &identity(), &provenance()).unwrap();
+    let segmentation = ReportedSegmentation::of(SegmentationType::Binary, &identity());
+    assert_eq!(segmentation.sop_instance_uid, object.sop_instance_uid);
+    let report = build(stack, &segmentation, &segments, &identity(), &provenance()).unwrap();
     (object.bytes.clone(), report)
 }
 
