@@ -189,8 +189,10 @@ impl View for TargetMeasurement {
 impl View for DeliverySummary {
     const COLUMNS: &'static [&'static str] = &[
         "destination",
+        "form",
         "sop_instance_uid",
         "state",
+        "replaced_by",
         "attempt",
         "last_status",
         "reason_code",
@@ -201,8 +203,10 @@ impl View for DeliverySummary {
     fn values(&self) -> Vec<Value> {
         vec![
             json!(self.destination),
+            json!(self.form.as_str()),
             json!(self.sop_instance_uid.as_str()),
             json!(self.state.as_str()),
+            json!(self.replaced_by.map(prosector_storage::ResultForm::as_str)),
             json!(self.attempt),
             json!(self.last_status.map(|status| format!("{status:04X}H"))),
             json!(self.reason_code.as_ref().map(ToString::to_string)),

@@ -1,7 +1,8 @@
 //! DCMTK's programs, as modalities and as strict readers.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -113,4 +114,71 @@ fn succeed(name: &str, output: &Output) -> Result<String> {
         bail!("{name}: {}: {said}", output.status);
     }
     Ok(said)
+}
+
+/// A `storescp` that takes few SOP classes, as an old PACS does.
+#[derive(Debug)]
+pub struct SelectiveStorescp {
+    service: Service,
+    port: u16,
+}
+
+impl SelectiveStorescp {
+    /// Application entity title of the server.
+    pub const AE_TITLE: &str = "STORESCP";
+
+    /// Starts a server that accepts presentation contexts of verification and of `sop_classes`, uncompressed, and of
+    /// nothing else.
+    ///
+    /// # Errors
+    /// When storescp is missing or does not answer within half a minute.
+    pub fn start(sop_classes: &[&str]) -> Result<Self> {
+        program("storescp", "dcmtk", &["/usr/bin"])?;
+        let folder = tempfile::Builder::new().prefix("storescp-").tempdir()?;
+        let mut accepted =
+            String::from("PresentationContext1 = VerificationSOPClass\\Uncompressed\n");
+        for (class, number) in sop_classes.iter().zip(2..) {
+            writeln!(accepted, "PresentationContext{number} = {class}\\Uncompressed")?;
+        }
+        let settings = format!(
+            "[[TransferSyntaxes]]\n[Uncompressed]\nTransferSyntax1 = LittleEndianExplicit\n\
+             TransferSyntax2 = LittleEndianImplicit\n\
+             [[PresentationContexts]]\n[Accepted]\n{accepted}\
+             [[Profiles]]\n[Few]\nPresentationContexts = Accepted\n"
+        );
+        std::fs::write(folder.path().join("storescp.cfg"), settings)?;
+        std::fs::create_dir(folder.path().join("received"))?;
+        let port = free_port()?;
+        let mut command = bound_command("storescp", None);
+        command
+            .args(["-v", "--aetitle", Self::AE_TITLE, "--output-directory"])
+            .arg(folder.path().join("received"))
+            .arg("--config-file")
+            .arg(folder.path().join("storescp.cfg"))
+            .arg("Few")
+            .arg(port.to_string())
+            .env("TCP_NODELAY", "1");
+        let service = Service::start("storescp", folder, command)?;
+        let server = Self { service, port };
+        let peer = Peer { ae_title: Self::AE_TITLE, port };
+        wait_until("storescp to answer", Duration::from_secs(30), || Ok(echoscu(peer).is_ok()))
+            .with_context(|| format!("log of storescp: {}", server.service.log()))?;
+        Ok(server)
+    }
+
+    /// Port on the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Files that it received, in the order of their names.
+    ///
+    /// # Errors
+    /// When its folder cannot be read.
+    pub fn received(&self) -> Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(self.service.folder().join("received"))?;
+        let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+        files.sort();
+        Ok(files)
+    }
 }

@@ -6,6 +6,7 @@ mod audit;
 mod config;
 mod demo;
 mod echo;
+mod explain;
 mod filter;
 mod job;
 mod migrate;
@@ -56,6 +57,8 @@ enum Command {
     Protocol(protocol::Command),
     /// Segment files without a service: a folder per series with seg.dcm, summary.json and preview.png
     Segment(segment::Command),
+    /// How a result came about, from its file alone
+    Explain(explain::Arguments),
     /// Jobs, and what a person may do with them
     #[command(subcommand)]
     Job(job::Command),
@@ -112,6 +115,7 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         Command::Model(command) => model::run(command, &load(cli, Packs::NotNeeded)?),
         Command::Protocol(command) => protocol::run(command, &load(cli, command.packs())?),
         Command::Segment(command) => segment::run(command, &load(cli, Packs::NotNeeded)?),
+        Command::Explain(arguments) => explain::run(arguments),
         Command::Job(command) => block_on(job::run(command, &load(cli, Packs::NotNeeded)?.config)),
         Command::Audit(command) => {
             block_on(audit::run(command, &load(cli, Packs::NotNeeded)?.config))

@@ -15,8 +15,8 @@ use super::model::open_pack;
 use super::progress::Progress;
 use super::table::{Format, Table};
 use super::{Outcome, UsageError, output};
-use crate::config::{Config, Loaded, suggest};
-use crate::protocol::{PHANTOM_PACK, Protocol, Target, resolve};
+use crate::config::{Config, FieldPath, Loaded, Problems, suggest};
+use crate::protocol::{Forms, PHANTOM_PACK, Protocol, Target, resolve};
 use crate::segment::{
     JobIdentity, Order, Pipeline, ResultFiles, SeriesSource, find_files, moment_of, preview_png,
     series_of, summary, write_result,
@@ -46,6 +46,9 @@ pub(super) struct Command {
     /// Voxel order for the network; ASR for sagittal scans of the spine [default: that of the protocol, else RAS]
     #[arg(long, value_enum, ignore_case = true)]
     orientation: Option<OrientationArg>,
+    /// Forms to write beside seg.dcm: seg, labelmap, sr, picture, rtstruct [default: those of the protocol, else seg]
+    #[arg(long = "form", value_name = "FORM", num_args = 1..)]
+    forms: Vec<String>,
     /// Folder that receives a folder per series
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -94,6 +97,7 @@ impl From<OrientationArg> for OrientationCode {
 pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
     let config = &loaded.config;
     let wanted = Wanted::new(command, config)?;
+    let forms = wanted.forms(command)?;
     let name = command.model.as_deref().or(wanted.model()).unwrap_or(PHANTOM_PACK);
     let pack = open_pack(config, name)?;
     let files = find_files(&command.inputs)?;
@@ -105,7 +109,7 @@ pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
     let mut outcome = Outcome::Done;
     for source in &series {
         let uid = source.series_instance_uid.as_ref().map(ToString::to_string);
-        match segment_series(source, command, &wanted, &pipeline) {
+        match segment_series(source, command, &wanted, &forms, &pipeline) {
             Ok(found) => add_rows(&mut table, uid.as_deref(), &found),
             Err(error) => {
                 outcome = Outcome::Failed;
@@ -144,6 +148,23 @@ impl<'a> Wanted<'a> {
             Self::Protocol(protocol) => Some(&protocol.model),
             Self::Targets(_) => None,
         }
+    }
+
+    /// What was asked for, else what the protocol says.
+    fn forms(&self, command: &Command) -> Result<Forms> {
+        if command.forms.is_empty() {
+            return Ok(match self {
+                Self::Protocol(protocol) => protocol.forms.clone(),
+                Self::Targets(_) => Forms::default(),
+            });
+        }
+        let mut problems = Problems::default();
+        let forms = Forms::read(&command.forms, &FieldPath::root().key("--form"), &mut problems);
+        let (errors, _) = problems.into_sorted();
+        forms.filter(|_| errors.is_empty()).ok_or_else(|| {
+            let reasons: Vec<String> = errors.iter().map(|e| e.message.clone()).collect();
+            UsageError(format!("--form: {}", reasons.join("; "))).into()
+        })
     }
 
     fn order(&self, command: &Command, stack: &Stack) -> Order {
@@ -197,6 +218,7 @@ fn segment_series(
     source: &SeriesSource,
     command: &Command,
     wanted: &Wanted<'_>,
+    forms: &Forms,
     pipeline: &Pipeline,
 ) -> Result<Vec<TargetMeasurement>> {
     let reasons = source.reasons();
@@ -211,17 +233,20 @@ fn segment_series(
     };
     let progress = Progress::start(&stack.series_instance_uid);
     let enter = |stage| progress.enter(stage);
-    let result = pipeline.run(stack, &order, &job, &progress.control(), &enter)?;
+    let result = pipeline.run(stack, &order, forms, &job, &progress.control(), &enter)?;
+    if result.encoded.overlap {
+        tracing::warn!(
+            series.uid = %stack.series_instance_uid,
+            "targets overlap, which a label map cannot say: it is not written"
+        );
+    }
     enter("write");
     let preview = preview_png(&result.volume, stack.modality, &order, &result.masks)
         .context("cannot draw the preview")?;
     let summary = summary(stack, &order, &job, pipeline.pack(), &result, &reasons);
     let summary = serde_json::to_vec_pretty(&summary)?;
-    let files = ResultFiles {
-        segmentation: result.encoded.object.as_ref().map(|object| object.bytes.as_slice()),
-        summary: &summary,
-        preview: &preview,
-    };
+    let files =
+        ResultFiles { objects: &result.encoded.objects, summary: &summary, preview: &preview };
     let folder = write_result(&command.output, &stack.series_instance_uid, &files)
         .with_context(|| format!("cannot write results to {}", command.output.display()))?;
     drop(progress);

@@ -83,12 +83,15 @@ fn tell(study: &StudyStory, text: &mut String) {
     }
     for delivery in &study.open_deliveries {
         let reason = delivery.reason_code.as_ref().map(|code| format!(": {code}"));
-        let _ = writeln!(
-            text,
-            "  delivery to {}: {}{}",
-            delivery.destination,
-            delivery.state,
-            reason.unwrap_or_default()
-        );
+        let reason = reason.unwrap_or_default();
+        let (form, destination) = (delivery.form, &delivery.destination);
+        let _ = match delivery.replaced_by {
+            Some(other) => {
+                writeln!(text, "  {destination} takes no {form}{reason}, {other} takes its place")
+            }
+            None => {
+                writeln!(text, "  delivery of {form} to {destination}: {}{reason}", delivery.state)
+            }
+        };
     }
 }

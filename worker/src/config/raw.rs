@@ -209,6 +209,9 @@ pub(crate) struct RawDestination {
     /// Folder that receives results as files, in place of a PACS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) folder: Option<String>,
+    /// Forms of the results that it gets, in place of those of the protocol.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) forms: Vec<String>,
     /// AE title that we call from; default: that of the listener.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) calling_ae_title: Option<String>,
@@ -297,7 +300,7 @@ pub(crate) struct RawProtocol {
     /// `RAS`, or `ASR` for sagittal scans of the spine; default `RAS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) orientation: Option<String>,
-    /// Forms of the result, in order of preference; default `["seg"]`.
+    /// Forms of the result, in order of preference: `seg`, `labelmap`, `sr`, `picture`, `rtstruct`; default `["seg"]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) forms: Vec<String>,
     /// Names of destinations.

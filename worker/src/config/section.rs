@@ -12,6 +12,7 @@ use dicom_io::tls::{TlsAcceptor, TlsConnector};
 use dicom_types::AeTitle;
 
 use super::ServiceUrl;
+use crate::protocol::Forms;
 
 /// Who may send, and where to.
 #[derive(Debug, Clone)]
@@ -152,6 +153,8 @@ pub(crate) struct Destination {
     pub(crate) name: String,
     /// A PACS or a folder.
     pub(crate) kind: DestinationKind,
+    /// Forms of the results that it gets, in place of those of the protocol.
+    pub(crate) forms: Option<Forms>,
     /// What to do when sending fails.
     pub(crate) retry: Retry,
 }

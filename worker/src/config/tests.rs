@@ -249,7 +249,7 @@ fn each_wrong_protocol_gets_its_message() {
         ("\"routine\"", "\"rutine\""),
         ("\"RAS\"", "\"LPS\""),
         ("[\"seg\"]", "[\"segg\"]"),
-        ("[\"seg\"]", "[\"sr\"]"),
+        ("[\"seg\"]", "[\"seg\", \"seg\"]"),
         ("destinations = [\"pacs\"]", "destinations = [\"pcas\"]"),
         ("name = \"ct-abdomen\"\n", ""),
         ("name = \"ct-abdomen\"\n", "name = \"../x\"\n"),

@@ -21,7 +21,7 @@ use super::section::{
     LogFormat, Model, Queue, Retry, SelfTest, Spool, Store,
 };
 use super::{Config, ServiceUrl, dicomweb, tls};
-use crate::protocol::Protocol;
+use crate::protocol::{Forms, Protocol};
 
 /// Smallest PDU that PS3.8 D.1 lets a peer expect to get a header into, with room for data.
 const MIN_PDU_BYTES: u64 = 4096;
@@ -267,8 +267,12 @@ fn destinations(
         let name = name(raw.name.as_deref(), &path.key("name"), &mut seen, problems);
         let kind = destination_kind(raw, our_ae_title, &path, problems);
         let retry = retry(&raw.retry.clone().unwrap_or_default(), &path.key("retry"), problems);
+        let forms = match raw.forms.as_slice() {
+            [] => None,
+            words => Forms::read(words, &path.key("forms"), problems),
+        };
         if let (Some(name), Some(kind), Some(retry)) = (name, kind, retry) {
-            checked.push(Destination { name, kind, retry });
+            checked.push(Destination { name, kind, forms, retry });
         }
     }
     checked

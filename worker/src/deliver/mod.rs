@@ -60,6 +60,8 @@ enum Sent {
     Stored(u16),
     /// Not stored, worth another try.
     TryAgain(ReasonCode, Option<u16>),
+    /// Not stored, and not worth another try in this form.
+    OtherForm(ReasonCode, Option<u16>),
     /// Not stored, and it never will be.
     Refused(ReasonCode, Option<u16>),
 }
@@ -250,6 +252,7 @@ impl Deliverer {
                 tracing::info!(
                     job.id = %lease.job_id,
                     sop_instance.uid = %lease.sop_instance_uid,
+                    form = %lease.form,
                     destination = lease.destination,
                     attempt = lease.attempt,
                     "result delivered"
@@ -258,6 +261,10 @@ impl Deliverer {
             }
             Sent::TryAgain(reason_code, status) => {
                 let then = next_try(lease, destination);
+                self.record_failure(lease, DeliveryFailure { status, reason_code, then }).await
+            }
+            Sent::OtherForm(reason_code, status) => {
+                let then = AfterDeliveryFailure::OtherForm;
                 self.record_failure(lease, DeliveryFailure { status, reason_code, then }).await
             }
             Sent::Refused(reason_code, status) => {
@@ -283,6 +290,7 @@ impl Deliverer {
         tracing::warn!(
             job.id = %lease.job_id,
             sop_instance.uid = %lease.sop_instance_uid,
+            form = %lease.form,
             destination = lease.destination,
             attempt = lease.attempt,
             reason_code = %failure.reason_code,
@@ -323,7 +331,9 @@ fn sent(result: &StoreResult) -> Sent {
     match result.disposition() {
         StoreDisposition::Delivered => Sent::Stored(status.unwrap_or_default()),
         StoreDisposition::Retry => Sent::TryAgain(TRY_AGAIN, status),
-        StoreDisposition::TryOtherForm => Sent::Refused(FORM_REFUSED, status),
+        StoreDisposition::TryOtherForm => Sent::OtherForm(FORM_REFUSED, status),
+        // A destination that takes the SOP class and then refuses the object may still take another form of it.
+        StoreDisposition::GiveUp if status.is_some() => Sent::OtherForm(REFUSED, status),
         StoreDisposition::GiveUp => Sent::Refused(REFUSED, status),
     }
 }

@@ -27,14 +27,16 @@ pub(crate) use settle::Settler;
 
 /// Storage SOP classes that come with images and are never segmented: senders of whole studies would report them as
 /// failures, and results of ours come back as such.
-const BESIDE_IMAGES: [&str; 7] = [
-    "1.2.840.10008.5.1.4.1.1.7",    // Secondary Capture
-    "1.2.840.10008.5.1.4.1.1.7.1",  // Multi-frame Single Bit Secondary Capture
-    "1.2.840.10008.5.1.4.1.1.7.2",  // Multi-frame Grayscale Byte Secondary Capture
-    "1.2.840.10008.5.1.4.1.1.7.3",  // Multi-frame Grayscale Word Secondary Capture
-    "1.2.840.10008.5.1.4.1.1.7.4",  // Multi-frame True Color Secondary Capture
-    "1.2.840.10008.5.1.4.1.1.66.4", // Segmentation
-    "1.2.840.10008.5.1.4.1.1.66.7", // Label Map Segmentation
+const BESIDE_IMAGES: [&str; 9] = [
+    "1.2.840.10008.5.1.4.1.1.7",     // Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.7.1",   // Multi-frame Single Bit Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.7.2",   // Multi-frame Grayscale Byte Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.7.3",   // Multi-frame Grayscale Word Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.7.4",   // Multi-frame True Color Secondary Capture
+    "1.2.840.10008.5.1.4.1.1.66.4",  // Segmentation
+    "1.2.840.10008.5.1.4.1.1.66.7",  // Label Map Segmentation
+    "1.2.840.10008.5.1.4.1.1.88.34", // Comprehensive 3D SR
+    "1.2.840.10008.5.1.4.1.1.481.3", // RT Structure Set
 ];
 
 /// A bound listener that has not accepted anything yet.

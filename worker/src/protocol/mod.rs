@@ -1,16 +1,18 @@
 //! A protocol: which series, which targets, which model pack, which destinations.
 
+mod forms;
 mod target;
 
 use std::collections::HashSet;
 
 use anyhow::Context as _;
 use prosector_model::OrientationCode;
-use prosector_storage::{Priority, ProtocolRevision, ResultForm, Sha256Digest};
+use prosector_storage::{Priority, ProtocolRevision, Sha256Digest};
 
 use crate::config::{FieldPath, Problems, RawProtocol, in_order, name, suggest};
 use crate::routing::Condition;
 
+pub(crate) use forms::{Forms, Product, Shipment};
 pub(crate) use target::{Target, resolve};
 
 /// Name of the pack that is built in.
@@ -19,9 +21,6 @@ pub(crate) const PHANTOM_PACK: &str = "phantom";
 /// Voxel orders that a protocol may ask for.
 const ORIENTATIONS: [(&str, OrientationCode); 2] =
     [("RAS", OrientationCode::Ras), ("ASR", OrientationCode::Asr)];
-
-/// Forms of the result that this version writes.
-const WRITTEN_FORMS: [ResultForm; 1] = [ResultForm::Seg];
 
 /// Which series, which targets, which model pack, which destinations.
 #[derive(Debug, Clone)]
@@ -38,6 +37,8 @@ pub(crate) struct Protocol {
     pub(crate) priority: Priority,
     /// Voxel order for the network.
     pub(crate) orientation: OrientationCode,
+    /// Forms of the result, for destinations that name none of their own.
+    pub(crate) forms: Forms,
     /// Names of destinations.
     pub(crate) destinations: Vec<String>,
     /// The protocol as it was written, keys in a fixed order.
@@ -120,7 +121,7 @@ impl Protocol {
             &path.key("orientation"),
             problems,
         );
-        check_forms(&raw.forms, &path.key("forms"), problems);
+        let forms = Forms::read(&raw.forms, &path.key("forms"), problems);
         check_destinations(
             &raw.destinations,
             &path.key("destinations"),
@@ -137,6 +138,7 @@ impl Protocol {
             targets,
             priority: priority?,
             orientation: orientation?,
+            forms: forms?,
             destinations: raw.destinations.clone(),
             definition: definition(raw),
         })
@@ -169,30 +171,6 @@ fn choose<T: Copy>(
     let hint = suggest::hint(text, words.iter().copied());
     problems.error(path, format!("{text:?} is none of {}{hint}", words.join(", ")));
     None
-}
-
-/// A form that this version does not write may stand in a list as a preference, as long as another one follows that
-/// it does write: a site that gets nothing of what it asked for must hear of it at the start.
-fn check_forms(raw: &[String], path: &FieldPath, problems: &mut Problems) {
-    let words: Vec<&str> = ResultForm::ALL.iter().map(|form| form.as_str()).collect();
-    let mut is_any_written = raw.is_empty();
-    let mut all_known = true;
-    for (index, word) in raw.iter().enumerate() {
-        let path = path.index(index);
-        match word.parse::<ResultForm>() {
-            Ok(form) if WRITTEN_FORMS.contains(&form) => is_any_written = true,
-            Ok(form) => problems.warn(&path, format!("this version writes no {form}")),
-            Err(_) => {
-                all_known = false;
-                let hint = suggest::hint(word, words.iter().copied());
-                problems.error(&path, format!("{word:?} is none of {}{hint}", words.join(", ")));
-            }
-        }
-    }
-    if !is_any_written && all_known {
-        let words = WRITTEN_FORMS.map(ResultForm::as_str).join(", ");
-        problems.error(path, format!("this version writes {words} alone"));
-    }
 }
 
 fn check_destinations(

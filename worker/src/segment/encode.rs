@@ -1,23 +1,22 @@
-//! From masks to a checked segmentation object.
+//! From masks to checked objects.
 
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-use dicom_io::Attribute;
 use dicom_io::seg::{
-    BuildSegError, LongString, SegIdentity, SegMismatch, SegProvenance, SegmentDescription,
-    SegmentInput, SegmentationOutcome,
+    BuildSegError, LongString, SegMismatch, SegProvenance, SegmentDescription, SegmentInput,
 };
 use dicom_io::series::Stack;
-use dicom_types::{Mask, SeriesInstanceUid, SopInstanceUid};
+use dicom_types::{Mask, SeriesInstanceUid, SopClassUid, SopInstanceUid, Volume};
 use prosector_storage::{JobId, Sha256Digest, TargetMeasurement};
 use time::OffsetDateTime;
 
 use super::order::Order;
+use super::products::Writer;
+use crate::protocol::{Forms, Product, Shipment};
 
 /// Status of every result, for whoever reads the object.
 pub(crate) const NOTICE: &str = "Research use only, not for diagnosis";
-/// What is added to the source's Series Number (0020,0011) to number the result's series.
-const SERIES_NUMBER_OFFSET: i64 = 1000;
 
 /// Which job a result is of.
 #[derive(Debug, Clone)]
@@ -40,21 +39,25 @@ pub(crate) struct PackIdentity {
 /// Why masks do not become an object that may be sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EncodeError {
-    /// The object cannot be built.
-    #[error("cannot build the segmentation")]
+    /// An object cannot be built.
+    #[error("cannot build the result")]
     Build(#[from] BuildSegError),
-    /// The object does not say what the masks say. It must not be sent.
-    #[error("the segmentation does not pass its check")]
+    /// An object does not say what the masks say. It must not be sent.
+    #[error("the result does not pass its check")]
     Check(#[from] SegMismatch),
 }
 
-/// A segmentation object that was read again and found to agree with its masks.
+/// An object that was read again and found to agree with what it was made from.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckedObject {
+    /// Which of the job's objects it is.
+    pub(crate) product: Product,
     /// Part 10 file.
     pub(crate) bytes: Vec<u8>,
     /// Digest of `bytes`.
     pub(crate) sha256: Sha256Digest,
+    /// Its SOP class.
+    pub(crate) sop_class_uid: SopClassUid,
     /// Series of the result.
     pub(crate) series_instance_uid: SeriesInstanceUid,
     /// Identity of the result.
@@ -64,27 +67,60 @@ pub(crate) struct CheckedObject {
 /// What came of the masks.
 #[derive(Debug, Clone)]
 pub(crate) struct Encoded {
-    /// The object; none when no mask has a voxel.
-    pub(crate) object: Option<CheckedObject>,
+    /// The binary segmentation, and what else some destination may get; none when no mask has a voxel.
+    pub(crate) objects: Vec<CheckedObject>,
+    /// Whether targets overlap, so that no label map can be written.
+    pub(crate) overlap: bool,
     /// What was found of each target, in the order of the order.
     pub(crate) measurements: Vec<TargetMeasurement>,
     /// How long building took.
     pub(crate) build_time: Duration,
-    /// How long reading it again and comparing took.
+    /// How long reading again and comparing took.
     pub(crate) check_time: Duration,
 }
 
-/// Builds the object and checks it. `masks` are in the order of the order's targets, on the grid of `stack`.
+impl Encoded {
+    /// The object of a product, where it was written.
+    pub(crate) fn object(&self, product: Product) -> Option<&CheckedObject> {
+        self.objects.iter().find(|object| object.product == product)
+    }
+
+    /// What goes to a destination with these forms.
+    pub(crate) fn shipments(&self, forms: &Forms) -> Vec<Shipment> {
+        possible(forms, self.overlap).shipments()
+    }
+}
+
+/// The forms that can be written of masks that overlap, or do not.
+fn possible(forms: &Forms, overlap: bool) -> Forms {
+    if overlap { forms.without_labelmap() } else { forms.clone() }
+}
+
+/// What a volume holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    /// Where the volume comes from.
+    pub(crate) stack: &'a Stack,
+    /// Its values.
+    pub(crate) volume: &'a Volume,
+    /// What was looked for.
+    pub(crate) order: &'a Order,
+    /// A mask for each target of the order, on the grid of the stack.
+    pub(crate) masks: &'a [Mask],
+}
+
+/// Builds and checks the binary segmentation, and every other object that destinations with these `lists` of forms may
+/// get. What cannot be written as a label map is not, see [`Encoded::overlap`].
 ///
 /// # Errors
 /// [`EncodeError`]
 pub(crate) fn encode(
-    stack: &Stack,
-    order: &Order,
-    masks: &[Mask],
+    found: Found<'_>,
+    lists: &[Forms],
     job: &JobIdentity,
     pack: &PackIdentity,
 ) -> Result<Encoded, EncodeError> {
+    let Found { stack, order, masks, .. } = found;
     debug_assert_eq!(order.targets.len(), masks.len());
     let descriptions: Vec<SegmentDescription> = order
         .targets
@@ -101,34 +137,22 @@ pub(crate) fn encode(
         .zip(masks)
         .map(|(description, mask)| SegmentInput { description, mask })
         .collect();
-    let identity = SegIdentity {
-        job_id: job.job_id.into(),
-        created: job.created,
-        series_number: series_number(stack),
-    };
+    let wants_labelmap = lists.iter().flat_map(Forms::products).any(|p| p == Product::Labelmap);
+    let overlap = wants_labelmap && dicom_io::seg::overlap(&segments).is_some();
+    let mut products = BTreeSet::from([Product::Seg]);
+    for list in lists {
+        products.extend(possible(list, overlap).products());
+    }
 
-    let start = Instant::now();
-    let built = dicom_io::seg::build(stack, &segments, &identity, &provenance(order, pack))?;
-    let build_time = start.elapsed();
-
-    let start = Instant::now();
-    let (object, written) = match built {
-        SegmentationOutcome::AllEmpty => (None, Vec::new()),
-        SegmentationOutcome::Object(object) => {
-            dicom_io::seg::check(&object.bytes, stack, &segments)?;
-            let checked = CheckedObject {
-                sha256: Sha256Digest::of(&object.bytes),
-                bytes: object.bytes,
-                series_instance_uid: object.series_instance_uid,
-                sop_instance_uid: object.sop_instance_uid,
-            };
-            (Some(checked), object.written)
+    let mut writer = Writer::new(found, &segments, job, provenance(order, pack));
+    for product in products {
+        if !writer.write(product)? {
+            break;
         }
-    };
-    let check_time = start.elapsed();
-
-    let measurements = measure(stack, order, masks, &written);
-    Ok(Encoded { object, measurements, build_time, check_time })
+    }
+    let measurements = measure(stack, order, masks, &writer.written);
+    let Writer { objects, build_time, check_time, .. } = writer;
+    Ok(Encoded { objects, overlap, measurements, build_time, check_time })
 }
 
 fn measure(
@@ -169,14 +193,4 @@ fn provenance(order: &Order, pack: &PackIdentity) -> SegProvenance {
 
 fn short(digest: &Sha256Digest) -> String {
     digest.to_string()[..12].to_owned()
-}
-
-/// The source's number and a thousand, so that results stand behind the images; a thousand where there is none.
-fn series_number(stack: &Stack) -> u32 {
-    let attribute = Attribute::by_keyword("SeriesNumber");
-    let values = attribute.map(|attribute| attribute.values(&stack.header)).unwrap_or_default();
-    let source = values.first().and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(0);
-    // PS3.5 6.2: an integer string lies within 32 bits, signed.
-    let number = (source.max(0) + SERIES_NUMBER_OFFSET).min(i64::from(i32::MAX));
-    u32::try_from(number).unwrap_or(SERIES_NUMBER_OFFSET as u32)
 }

@@ -6,11 +6,12 @@ mod moment;
 mod order;
 mod pipeline;
 mod preview;
+mod products;
 mod result_folder;
 mod source;
 mod summary;
 
-pub(crate) use encode::{EncodeError, Encoded, JobIdentity, NOTICE, PackIdentity, encode};
+pub(crate) use encode::{EncodeError, Encoded, Found, JobIdentity, NOTICE, PackIdentity, encode};
 pub(crate) use input::find_files;
 pub(crate) use moment::moment_of;
 pub(crate) use order::Order;

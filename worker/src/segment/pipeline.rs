@@ -10,8 +10,9 @@ use prosector_model::{
     SegmenterOptions,
 };
 
-use super::encode::{EncodeError, Encoded, JobIdentity, PackIdentity, encode};
+use super::encode::{EncodeError, Encoded, Found, JobIdentity, PackIdentity, encode};
 use super::order::Order;
+use crate::protocol::Forms;
 
 /// A pack made ready to compute, and the stages of a job around it.
 ///
@@ -44,7 +45,7 @@ pub(crate) struct Segmented {
     pub(crate) volume: Volume,
     /// A mask per target, on the grid of the stack.
     pub(crate) masks: Vec<Mask>,
-    /// The checked object and what was measured.
+    /// The checked objects and what was measured.
     pub(crate) encoded: Encoded,
     /// Where the time went, in the order of the stages.
     pub(crate) stages: Vec<(&'static str, Duration)>,
@@ -95,7 +96,7 @@ impl Pipeline {
         self.segmenter.segment(&request, control)
     }
 
-    /// Runs every stage of one job. `enter` hears which stage begins.
+    /// Runs every stage of one job, whose results are written in these `forms`. `enter` hears which stage begins.
     ///
     /// # Errors
     /// [`PipelineError`]
@@ -103,6 +104,7 @@ impl Pipeline {
         &self,
         stack: &Stack,
         order: &Order,
+        forms: &Forms,
         job: &JobIdentity,
         control: &Control,
         enter: &dyn Fn(&'static str),
@@ -116,7 +118,8 @@ impl Pipeline {
         let Segmentation { masks, times, .. } = self.infer(stack, &volume, order, control)?;
 
         enter("encode");
-        let encoded = encode(stack, order, &masks, job, &self.pack)?;
+        let found = Found { stack, volume: &volume, order, masks: &masks };
+        let encoded = encode(found, std::slice::from_ref(forms), job, &self.pack)?;
 
         let stages = vec![
             ("load", load_time),

@@ -4,17 +4,25 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use dicom_types::SeriesInstanceUid;
+use prosector_storage::ResultForm;
 use tempfile::NamedTempFile;
+
+use super::encode::CheckedObject;
 
 /// What a job leaves.
 #[derive(Debug)]
 pub(crate) struct ResultFiles<'a> {
-    /// `seg.dcm`; none where no target was found.
-    pub(crate) segmentation: Option<&'a [u8]>,
+    /// `seg.dcm` and other forms; none where no target was found.
+    pub(crate) objects: &'a [CheckedObject],
     /// `summary.json`
     pub(crate) summary: &'a [u8],
     /// `preview.png`
     pub(crate) preview: &'a [u8],
+}
+
+/// Name of the file that holds an object of this form.
+pub(crate) fn file_name(form: ResultForm) -> String {
+    format!("{form}.dcm")
 }
 
 /// Writes the files of one series to `output/<SeriesInstanceUID>` and gives that folder back. Each file appears whole
@@ -29,17 +37,15 @@ pub(crate) fn write_result(
 ) -> io::Result<PathBuf> {
     let folder = output.join(series.as_str());
     std::fs::create_dir_all(&folder)?;
-    let contents = [
-        ("seg.dcm", files.segmentation),
-        ("preview.png", Some(files.preview)),
-        ("summary.json", Some(files.summary)),
-    ];
-    for (name, content) in contents {
-        let path = folder.join(name);
-        match content {
-            Some(bytes) => write_whole(&folder, &path, bytes)?,
+    for form in ResultForm::ALL {
+        let path = folder.join(file_name(*form));
+        match files.objects.iter().find(|object| object.product.form() == *form) {
+            Some(object) => write_whole(&folder, &path, &object.bytes)?,
             None => remove_if_there(&path)?,
         }
+    }
+    for (name, bytes) in [("preview.png", files.preview), ("summary.json", files.summary)] {
+        write_whole(&folder, &folder.join(name), bytes)?;
     }
     Ok(folder)
 }
@@ -74,16 +80,28 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Product;
+    use prosector_storage::Sha256Digest;
 
     #[test]
     fn a_run_without_object_removes_that_of_an_earlier_one() {
         let output = tempfile::tempdir().unwrap();
         let series: SeriesInstanceUid = "1.2.3".parse().unwrap();
-        let full = ResultFiles { segmentation: Some(b"seg"), summary: b"{}", preview: b"png" };
+        let object = |product, bytes: &[u8]| CheckedObject {
+            product,
+            bytes: bytes.to_vec(),
+            sha256: Sha256Digest::of(bytes),
+            sop_class_uid: "1.2.840.10008.5.1.4.1.1.66.4".parse().unwrap(),
+            series_instance_uid: "1.2.4".parse().unwrap(),
+            sop_instance_uid: "1.2.4.1".parse().unwrap(),
+        };
+        let objects = [object(Product::Seg, b"seg"), object(Product::Report, b"sr")];
+        let full = ResultFiles { objects: &objects, summary: b"{}", preview: b"png" };
 
         let folder = write_result(output.path(), &series, &full).unwrap();
         assert_eq!(std::fs::read(folder.join("seg.dcm")).unwrap(), b"seg");
-        write_result(output.path(), &series, &ResultFiles { segmentation: None, ..full }).unwrap();
+        assert_eq!(std::fs::read(folder.join("sr.dcm")).unwrap(), b"sr");
+        write_result(output.path(), &series, &ResultFiles { objects: &[], ..full }).unwrap();
 
         let mut names: Vec<_> = std::fs::read_dir(folder)
             .unwrap()

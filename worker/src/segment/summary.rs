@@ -6,9 +6,11 @@ use dicom_io::coded_concept::CodedConcept;
 use dicom_io::series::Stack;
 use serde_json::{Map, Value, json};
 
-use super::encode::{JobIdentity, NOTICE, PackIdentity};
+use super::encode::{CheckedObject, JobIdentity, NOTICE, PackIdentity};
 use super::order::Order;
 use super::pipeline::Segmented;
+use super::result_folder::file_name;
+use crate::protocol::Product;
 
 /// The summary of one job. No patient attribute is in it, and no free text of the header.
 pub(crate) fn summary(
@@ -37,15 +39,8 @@ pub(crate) fn summary(
             })
         })
         .collect();
-    let segmentation = result.encoded.object.as_ref().map(|object| {
-        json!({
-            "file": "seg.dcm",
-            "series_instance_uid": object.series_instance_uid.as_str(),
-            "sop_instance_uid": object.sop_instance_uid.as_str(),
-            "size_bytes": object.bytes.len(),
-            "sha256": object.sha256.to_string(),
-        })
-    });
+    let segmentation = result.encoded.object(Product::Seg).map(object);
+    let results: Vec<Value> = result.encoded.objects.iter().map(object).collect();
     let milliseconds = |duration: Duration| rounded(duration.as_secs_f64() * 1000.0);
     let times: Map<String, Value> = result
         .stages
@@ -71,8 +66,20 @@ pub(crate) fn summary(
         "model": { "name": pack.name, "digest": pack.digest.to_string() },
         "targets": targets,
         "segmentation": segmentation,
+        "results": results,
         "duration_ms": times,
         "total_duration_ms": milliseconds(total),
+    })
+}
+
+fn object(object: &CheckedObject) -> Value {
+    json!({
+        "form": object.product.form().as_str(),
+        "file": file_name(object.product.form()),
+        "series_instance_uid": object.series_instance_uid.as_str(),
+        "sop_instance_uid": object.sop_instance_uid.as_str(),
+        "size_bytes": object.bytes.len(),
+        "sha256": object.sha256.to_string(),
     })
 }
 

@@ -238,6 +238,7 @@ impl Service {
                 queue: queue.clone(),
                 packs: Arc::clone(&packs),
                 device,
+                destinations: config.destinations.clone().into(),
                 name: actor("work"),
                 grace: GRACE,
             };

@@ -5,22 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dicom_io::series::{ReadSeriesError, Stack, read_stacks};
-use dicom_types::{SopClassUid, Volume};
+use dicom_types::Volume;
 use prosector_model::{Control, Pack, SegmentError, Segmentation};
 use prosector_storage::{
-    Failure, JobFailure, JobOutcome, LeaseError, LeasedJob, NewDelivery, NewResult, ReasonCode,
-    ResultForm, SpoolKey,
+    Failure, JobFailure, JobOutcome, LeaseError, LeasedJob, ReasonCode, SpoolKey,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::device::{Task, TaskError};
+use super::shipping::Shipping;
 use super::{RETRY, Worker};
 use crate::open_packs::digest_of;
-use crate::protocol::Protocol;
-use crate::segment::{self, EncodeError, Encoded, JobIdentity, Order, PackIdentity};
-
-const SEGMENTATION_STORAGE: &str = "1.2.840.10008.5.1.4.1.1.66.4";
+use crate::protocol::{Forms, Protocol};
+use crate::segment::{self, EncodeError, Encoded, Found, JobIdentity, Order, PackIdentity};
 
 const PROTOCOL_UNKNOWN: ReasonCode = ReasonCode::new("protocol_unknown");
 const MODEL_UNAVAILABLE: ReasonCode = ReasonCode::new("model_unavailable");
@@ -63,6 +61,7 @@ pub(super) async fn run(
     let pack = attempt.pack(&protocol)?;
     let mut timings = Timings::default();
     let (stack, volume) = timings.load.of(attempt.load()).await?;
+    let volume = Arc::new(volume);
     if abandon.is_cancelled() {
         return Ok(Ended::Abandoned);
     }
@@ -75,15 +74,26 @@ pub(super) async fn run(
         std::future::pending::<()>().await;
     };
     let inferred = tokio::select! {
-        inferred = timings.infer.of(attempt.infer(&pack, &stack, volume, &order, control)) => inferred,
+        inferred = timings.infer.of(attempt.infer(&pack, &stack, Arc::clone(&volume), &order, control)) => inferred,
         () = stop => unreachable!("stopping goes on until the inference has noticed"),
     };
     let Some(segmentation) = inferred? else { return Ok(Ended::Abandoned) };
     let stages = stages(&segmentation);
-    let encoded = timings.encode.of(attempt.encode(&pack, stack, order, segmentation)).await?;
+    let shipping = attempt.shipping(&protocol);
+    let lists = shipping.lists();
+    let segmented = Segmented { stack, volume, order, segmentation };
+    let encoded = timings.encode.of(attempt.encode(&pack, segmented, lists)).await?;
     timings.store.of(attempt.keep(&encoded)).await?;
     let detail = timings.detail(&stages, &encoded);
-    attempt.record(&protocol, encoded, detail).await
+    attempt.record(&shipping, encoded, detail).await
+}
+
+/// What was segmented, on its way to the encoder.
+struct Segmented {
+    stack: Stack,
+    volume: Arc<Volume>,
+    order: Order,
+    segmentation: Segmentation,
 }
 
 struct Attempt<'a> {
@@ -154,7 +164,7 @@ impl Attempt<'_> {
         &self,
         pack: &Arc<Pack>,
         stack: &Stack,
-        volume: Volume,
+        volume: Arc<Volume>,
         order: &Order,
         control: Control,
     ) -> Result<Option<Segmentation>, AttemptError> {
@@ -182,15 +192,16 @@ impl Attempt<'_> {
     async fn encode(
         &self,
         pack: &Arc<Pack>,
-        stack: Stack,
-        order: Order,
-        segmentation: Segmentation,
+        segmented: Segmented,
+        lists: Vec<Forms>,
     ) -> Result<Encoded, AttemptError> {
         let job = JobIdentity { job_id: self.lease.job_id, created: self.lease.created_at };
         let pack =
             PackIdentity { name: pack.manifest().name.clone(), digest: self.lease.pack_digest };
         let encoded = tokio::task::spawn_blocking(move || {
-            segment::encode(&stack, &order, &segmentation.masks, &job, &pack)
+            let Segmented { stack, volume, order, segmentation } = &segmented;
+            let found = Found { stack, volume, order, masks: &segmentation.masks };
+            segment::encode(found, &lists, &job, &pack)
         });
         match encoded.await {
             Ok(Ok(encoded)) => Ok(encoded),
@@ -206,41 +217,39 @@ impl Attempt<'_> {
     }
 
     async fn keep(&self, encoded: &Encoded) -> Result<(), AttemptError> {
-        let Some(object) = &encoded.object else { return Ok(()) };
-        let key = SpoolKey::for_result(self.lease.job_id, &object.sop_instance_uid);
-        let kept = self.worker.spool.put(&key, &object.bytes).await;
-        kept.map_err(|error| self.retry(SPOOL, error))
+        for object in &encoded.objects {
+            let key = SpoolKey::for_result(self.lease.job_id, &object.sop_instance_uid);
+            let kept = self.worker.spool.put(&key, &object.bytes).await;
+            kept.map_err(|error| self.retry(SPOOL, error))?;
+        }
+        Ok(())
+    }
+
+    /// Which destination wants which forms. One that this process does not know gets those of the protocol.
+    fn shipping(&self, protocol: &Protocol) -> Shipping {
+        let forms_of = |name: &String| {
+            let destination = self.worker.destinations.iter().find(|d| d.name == *name);
+            destination.and_then(|d| d.forms.clone()).unwrap_or_else(|| protocol.forms.clone())
+        };
+        let destinations = protocol.destinations.iter();
+        Shipping {
+            destinations: destinations.map(|name| (name.clone(), forms_of(name))).collect(),
+            otherwise: protocol.forms.clone(),
+        }
     }
 
     async fn record(
         &self,
-        protocol: &Protocol,
+        shipping: &Shipping,
         encoded: Encoded,
         detail: Value,
     ) -> Result<Ended, AttemptError> {
+        let results = shipping.results(self.lease.job_id, &encoded);
         let targets = encoded.measurements;
-        let outcome = match encoded.object {
-            None => JobOutcome::Empty { targets, detail },
-            Some(object) => {
-                let deliveries = protocol
-                    .destinations
-                    .iter()
-                    .map(|destination| NewDelivery { destination: destination.clone() })
-                    .collect();
-                let sop_class_uid: SopClassUid =
-                    SEGMENTATION_STORAGE.parse().expect("a constant of the standard");
-                let result = NewResult {
-                    spool_key: SpoolKey::for_result(self.lease.job_id, &object.sop_instance_uid),
-                    sop_instance_uid: object.sop_instance_uid,
-                    series_instance_uid: object.series_instance_uid,
-                    sop_class_uid,
-                    form: ResultForm::Seg,
-                    sha256: object.sha256,
-                    size_bytes: object.bytes.len() as u64,
-                    deliveries,
-                };
-                JobOutcome::Done { targets, results: vec![result], detail }
-            }
+        let outcome = if results.is_empty() {
+            JobOutcome::Empty { targets, detail }
+        } else {
+            JobOutcome::Done { targets, results, detail }
         };
         match self.worker.store.finish_job(self.lease, &outcome).await {
             Ok(()) => {
@@ -344,6 +353,7 @@ impl Timings {
             "build_ms": encoded.build_time.as_millis() as u64,
             "check_ms": encoded.check_time.as_millis() as u64,
             "store_ms": ms(&self.store),
+            "targets_overlap_in_labelmap": encoded.overlap,
             "software_version": env!("CARGO_PKG_VERSION"),
         })
     }

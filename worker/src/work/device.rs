@@ -21,7 +21,7 @@ use crate::telemetry;
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) pack: Arc<Pack>,
-    pub(crate) volume: Volume,
+    pub(crate) volume: Arc<Volume>,
     pub(crate) modality: Modality,
     pub(crate) orientation: OrientationCode,
     pub(crate) prompts: Vec<String>,

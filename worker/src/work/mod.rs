@@ -5,6 +5,7 @@
 
 mod attempt;
 mod device;
+mod shipping;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backoff::Backoff;
+use crate::config::Destination;
 use crate::open_packs::OpenPacks;
 use crate::queue::{Hint, Queue};
 
@@ -45,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) queue: Queue,
     pub(crate) packs: Arc<OpenPacks>,
     pub(crate) device: Device,
+    /// Where results go, some in forms of their own.
+    pub(crate) destinations: Arc<[Destination]>,
     /// Name under which leases are taken.
     pub(crate) name: String,
     /// How long a job may go on once the worker is to stop.

@@ -246,3 +246,83 @@ fn an_import_of_something_else_leaves_nothing() {
     let half = [&args[..], &["--text-encoder", "y.pth"]].concat();
     assert_eq!(prosector(place.path(), &half).code, 2);
 }
+
+/// The result folder that has an object; the tiny pack finds something in one of the series at least.
+fn folder_with_object(folder: &Path, output: &str) -> std::path::PathBuf {
+    let folders = [CT, MR].map(|series| folder.join(output).join(series));
+    folders.into_iter().find(|folder| folder.join("seg.dcm").exists()).unwrap()
+}
+
+#[test]
+fn every_form_asked_for_is_written_and_tells_how_it_came_about() {
+    let place = workplace();
+    let forms = ["--target", "liver", "spleen", "--form", "seg", "sr", "picture"];
+    let run = segment(place.path(), "in", "out", &forms);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let folder = folder_with_object(place.path(), "out");
+    let series = folder.file_name().unwrap().to_str().unwrap();
+    let summary = summary(place.path(), "out", series);
+    let results = summary["results"].as_array().unwrap();
+    let files: Vec<_> = results.iter().map(|result| result["file"].as_str().unwrap()).collect();
+    assert_eq!(files, ["seg.dcm", "sr.dcm", "picture.dcm"]);
+
+    for result in results {
+        let file = folder.join(result["file"].as_str().unwrap());
+        let run = prosector(place.path(), &["explain", file.to_str().unwrap(), "--format", "json"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let told: Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(told["form"], result["form"]);
+        assert_eq!(told["sop_instance_uid"], result["sop_instance_uid"]);
+        assert_eq!(told["source_series_instance_uid"], series);
+        assert_eq!(told["protocol"], "command line");
+        assert_eq!(told["model"], summary["model"]["name"]);
+        assert_eq!(told["pack_digest"], summary["model"]["digest"]);
+        let revision = told["protocol_revision"].as_str().unwrap();
+        assert!(summary["protocol_digest"].as_str().unwrap().starts_with(revision));
+        for target in told["targets"].as_array().unwrap() {
+            assert!(["liver", "spleen"].contains(&target.as_str().unwrap()), "{target}");
+        }
+        assert!(!run.stdout.contains("SENTINEL"), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn a_later_run_leaves_no_form_that_was_not_asked_for() {
+    let place = workplace();
+    segment(place.path(), "in", "out", &["--target", "liver", "--form", "sr"]);
+    let folder = folder_with_object(place.path(), "out");
+    assert!(folder.join("sr.dcm").exists() && folder.join("seg.dcm").exists());
+
+    segment(place.path(), "in", "out", &["--target", "liver"]);
+
+    assert!(!folder.join("sr.dcm").exists() && folder.join("seg.dcm").exists());
+}
+
+#[test]
+fn a_form_that_is_none_is_wrong_usage() {
+    let place = workplace();
+
+    let run = segment(place.path(), "in", "out", &["--target", "liver", "--form", "pictures"]);
+
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("did you mean \"picture\"?"), "{}", run.stderr);
+    assert!(!place.path().join("out").exists());
+}
+
+#[test]
+fn a_file_that_is_no_result_of_ours_is_not_explained() {
+    let place = workplace();
+    fs::write(place.path().join("garbage"), "no DICOM at all").unwrap();
+    let slice = fs::read_dir(place.path().join("in/ct")).unwrap().next().unwrap().unwrap().path();
+
+    for (file, reason) in [
+        (slice.to_str().unwrap(), "not a result of prosector"),
+        ("garbage", "cannot read it as DICOM"),
+        ("absent", "cannot read the file"),
+    ] {
+        let run = prosector(place.path(), &["explain", file]);
+        assert_eq!(run.code, 1, "{file}");
+        assert!(run.stderr.contains(reason), "{}", run.stderr);
+        assert_eq!(run.stdout, "");
+    }
+}

@@ -331,7 +331,7 @@ fn delivery_line(delivery: &DeliverySummary, job: &str) -> DeliveryLine {
     DeliveryLine {
         destination: delivery.destination.clone(),
         job: job.to_owned(),
-        object: delivery.sop_instance_uid.to_string(),
+        object: format!("{} {}", delivery.form, delivery.sop_instance_uid),
         state: delivery.state.as_str(),
         attempt: delivery.attempt,
         status: status_text(delivery.last_status),
