@@ -1,11 +1,12 @@
 """End-to-end golden cases as DICOM series, and what a segmentation of them must hold.
 
-    golden_series.py write PRE.safetensors FOLDER
+    golden_series.py write PRE.safetensors FOLDER [CT|MR|PT]
     golden_series.py compare SEG.dcm PRE.safetensors E2E.safetensors
 
 PRE holds `raw` [i, j, k] and its `affine` to RAS millimetres. Index i becomes the column, j the row and k the slice, so
-that the stored grid of the series is that of the case. The comparison reads the segmentation with pydicom, places every
-frame by its own position, and is exact wherever the reference probability is further than 0.002 from one half.
+that the stored grid of the series is that of the case. The series has the case's modality where none is given. The
+comparison reads the segmentation with pydicom, places every frame by its own position, and is exact wherever the
+reference probability is further than 0.002 from one half.
 """
 
 import json
@@ -19,6 +20,11 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from safetensors import safe_open
 
 UNDECIDED = 0.002
+SOP_CLASSES = {
+    "CT": "1.2.840.10008.5.1.4.1.1.2",
+    "MR": "1.2.840.10008.5.1.4.1.1.4",
+    "PT": "1.2.840.10008.5.1.4.1.1.128",
+}
 
 
 def lps(affine):
@@ -30,11 +36,12 @@ def decimal(value):
     return text if len(text) <= 16 else f"{value:.{16 - len(f'{value:.0f}') - 1}f}"[:16]
 
 
-def write(case, folder):
+def write(case, folder, modality=None):
+    case, folder = Path(case), Path(folder)
     with safe_open(case, "np") as tensors:
         raw, affine = tensors.get_tensor("raw"), lps(tensors.get_tensor("affine"))
-        modality = tensors.metadata()["modality"].lower()
-    modality = "CT" if modality == "ct" else "MR"
+        of_case = tensors.metadata()["modality"].lower()
+    modality = modality or {"ct": "CT", "pet": "PT"}.get(of_case, "MR")
     columns, rows, slices = (affine[:3, axis] for axis in range(3))
     spacing = [np.linalg.norm(axis) for axis in (columns, rows)]
     study, series, frame = (generate_uid(entropy_srcs=[case.name, name]) for name in ("study", "series", "frame"))
@@ -42,7 +49,7 @@ def write(case, folder):
     for k in range(raw.shape[2]):
         meta = FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2" if modality == "CT" else "1.2.840.10008.5.1.4.1.1.4"
+        meta.MediaStorageSOPClassUID = SOP_CLASSES[modality]
         meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[case.name, str(k)])
         image = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
         image.SOPClassUID = meta.MediaStorageSOPClassUID
@@ -112,4 +119,4 @@ def compare(segmentation, pre, e2e):
 
 if __name__ == "__main__":
     command, *paths = sys.argv[1:]
-    {"write": write, "compare": compare}[command](*map(Path, paths))
+    {"write": write, "compare": compare}[command](*paths)

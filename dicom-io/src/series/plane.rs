@@ -6,6 +6,11 @@ use super::attributes::Decimals;
 ///
 /// Orientations stored with two decimals pass; anything worse is no orientation.
 const ORTHONORMAL_TOLERANCE: f64 = 0.01;
+/// Error up to which directions are taken as they are stored: what is left of float32 or of nine digits.
+///
+/// PS3.3 C.7.6.2.1.1 places pixels with the stored numbers, and the reference keeps them too: there the sign of such an
+/// error decides how the resampled grid is placed, a part of a voxel to either side.
+const AS_STORED: f64 = 1e-6;
 /// Largest difference between the directions of slices of one stack: a tenth of a pixel at the far side of 200.
 const SAME_DIRECTION: f64 = 5e-4;
 /// Largest relative difference between the pixel spacings of slices of one stack: a twentieth of a pixel over 512.
@@ -25,21 +30,23 @@ pub(super) struct Plane {
 }
 
 impl Plane {
-    /// Normalises Image Orientation (Patient): unit lengths, and the column direction at a right angle to the row
-    /// direction. `None` when it is too far from that.
+    /// Takes Image Orientation (Patient) as it is stored, or, where its rounding shows, normalised: unit lengths, and the
+    /// column direction at a right angle to the row direction. `None` when it is too far from that.
     pub(super) fn new(orientation: &Decimals<6>, spacing: &Decimals<2>) -> Option<Self> {
         let [rx, ry, rz, cx, cy, cz] = orientation.value;
         let row = [rx, ry, rz];
         let column = [cx, cy, cz];
-        let is_unit = |v: [f64; 3]| (dot(v, v).sqrt() - 1.0).abs() <= ORTHONORMAL_TOLERANCE;
-        let is_orthogonal = dot(row, column).abs() <= ORTHONORMAL_TOLERANCE;
-        if !(is_unit(row) && is_unit(column) && is_orthogonal) {
+        let lengths = [length(row) - 1.0, length(column) - 1.0];
+        let error = lengths.into_iter().chain([dot(row, column)]).map(f64::abs).fold(0.0, f64::max);
+        let (row_direction, column_direction) = if error <= AS_STORED {
+            (row, column)
+        } else if error <= ORTHONORMAL_TOLERANCE {
+            let row = unit(row);
+            (row, unit(subtract(column, scale(row, dot(column, row)))))
+        } else {
             return None;
-        }
-        let row_direction = unit(row);
-        let along_row = dot(column, row_direction);
-        let column_direction = unit(subtract(column, scale(row_direction, along_row)));
-        let normal = cross(row_direction, column_direction);
+        };
+        let normal = unit(cross(row_direction, column_direction));
         Some(Self { row_direction, column_direction, normal, spacing_mm: spacing.value })
     }
 
