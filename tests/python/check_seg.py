@@ -20,6 +20,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import highdicom as hd
@@ -32,8 +33,7 @@ ORIENTATION_TOLERANCE = 1e-6
 
 COPIED = """
     SpecificCharacterSet PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex StudyInstanceUID StudyDate
-    StudyTime StudyID StudyDescription AccessionNumber ReferringPhysicianName FrameOfReferenceUID
-    PositionReferenceIndicator
+    StudyTime StudyID StudyDescription AccessionNumber ReferringPhysicianName PositionReferenceIndicator
 """.split()
 
 TYPE_2 = """
@@ -131,12 +131,19 @@ def read_source(arguments, series_uid):
     return planes, header
 
 
+def own_space(series_uid):
+    """Frame of reference of results of a series that states none."""
+    return f"2.25.{uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_OID, series_uid), 'frame of reference').int}"
+
+
 def check_header(seg, source):
     for keyword in TYPE_2:
         require(keyword in seg, f"{keyword} is missing")
     for keyword in COPIED:
         ours, theirs = seg.get(keyword), source.get(keyword)
         require((ours or "") == (theirs or ""), f"{keyword} is not that of the source")
+    space = source.get("FrameOfReferenceUID") or own_space(source.SeriesInstanceUID)
+    require(seg.get("FrameOfReferenceUID") == space, "the frame of reference is not that of the source")
     require(seg.SeriesInstanceUID != source.SeriesInstanceUID, "the series is that of the source")
     require(seg.file_meta.MediaStorageSOPInstanceUID == seg.SOPInstanceUID, "meta group names another instance")
 

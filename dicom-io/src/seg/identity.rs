@@ -1,8 +1,10 @@
 //! What identifies a result: UIDs and dates that follow from the job alone.
 
-use dicom_types::{SeriesInstanceUid, SopInstanceUid};
+use dicom_types::{FrameOfReferenceUid, SeriesInstanceUid, SopInstanceUid};
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::series::Stack;
 
 /// Identity of the objects of one job. The same job gives the same UIDs, dates and bytes whenever it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,23 @@ impl SegIdentity {
     }
 }
 
+/// Frame of Reference UID of the results of `stack`: that of its slices, or one derived from the series where they have
+/// none. All results of such a series lie in the same space, and no result of another series does.
+///
+/// # Panics
+/// Never: a derived UID is well formed.
+pub fn frame_of_reference_of(stack: &Stack) -> FrameOfReferenceUid {
+    let derived = || derived_frame_of_reference_uid(&stack.series_instance_uid);
+    stack.frame_of_reference_uid.clone().unwrap_or_else(derived)
+}
+
+fn derived_frame_of_reference_uid(series: &SeriesInstanceUid) -> FrameOfReferenceUid {
+    let namespace = Uuid::new_v5(&Uuid::NAMESPACE_OID, series.as_str().as_bytes());
+    derived_uid(&namespace, &["frame of reference"])
+        .parse()
+        .expect("a UID made of a UUID is well formed")
+}
+
 /// UID `2.25.` followed by a version 5 UUID as a decimal number (PS3.5 B.2), made of a namespace and the words that
 /// say what it names.
 pub fn derived_uid(namespace: &Uuid, words: &[&str]) -> String {
@@ -86,6 +105,15 @@ mod tests {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 12);
+    }
+
+    /// `uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_OID, "1.2.3"), "frame of reference").int` of Python.
+    #[test]
+    fn a_series_without_frame_of_reference_gets_one_of_its_own() {
+        let of = |series: &str| derived_frame_of_reference_uid(&series.parse().unwrap());
+
+        assert_eq!(of("1.2.3").as_str(), "2.25.1169614134938814403284563701702700246");
+        assert_ne!(of("1.2.3"), of("1.2.4"));
     }
 
     /// `uuid.uuid5(uuid.UUID(int=7), "series\0seg").int` of Python.

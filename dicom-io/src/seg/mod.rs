@@ -22,7 +22,7 @@ pub use check::{
 pub use color::recommended_display_cielab;
 pub use content::{SegProvenance, SegmentConcept, SegmentDescription, SegmentInput};
 pub use enums::{SegmentationType, SegmentsOverlap};
-pub use identity::{SegIdentity, derived_uid};
+pub use identity::{SegIdentity, derived_uid, frame_of_reference_of};
 pub use raw_elements::ReadSourceAttributesError;
 pub use sop::{BuildSegError, Segmentation, SegmentationOutcome, build, build_labelmap, overlap};
 pub use text::LongString;

@@ -6,6 +6,7 @@ use dicom_types::Mask;
 use super::content::SegmentInput;
 use super::enums::{SegmentationType, SegmentsOverlap};
 use super::frames::{FramePlan, concept};
+use super::identity::frame_of_reference_of;
 use super::origin::{MANUFACTURER, Origin};
 use super::pixels::label_bytes;
 use super::recommended_display_cielab;
@@ -50,9 +51,8 @@ impl Parts<'_> {
 
     fn put_frame_of_reference(&self, dataset: &mut DataSetWriter) {
         dataset.empty_if_absent(tags::POSITION_REFERENCE_INDICATOR, *b"LO");
-        if let Some(uid) = &self.origin.stack.frame_of_reference_uid {
-            dataset.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
-        }
+        let uid = frame_of_reference_of(self.origin.stack);
+        dataset.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
     }
 
     fn put_image(&self, dataset: &mut DataSetWriter) {

@@ -28,12 +28,6 @@ const EXPLICIT_LITTLE: &str = "1.2.840.10008.1.2.1";
 /// Why no segmentation can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildSegError {
-    /// Without a frame of reference nothing says where a mask lies in the patient.
-    #[error("source series {series} has no frame of reference")]
-    NoFrameOfReference {
-        /// The series.
-        series: SeriesInstanceUid,
-    },
     /// A mask is on another grid than the stack.
     #[error("mask of segment {index} has shape {found:?}, the source has {expected:?}")]
     Shape {
@@ -131,7 +125,8 @@ impl std::fmt::Debug for Segmentation {
 
 /// Builds a binary segmentation of `stack` with a segment for every input that has voxels, in their order.
 ///
-/// Patient, study and frame of reference are the source's; text is copied as bytes together with the character set.
+/// Patient, study and frame of reference are the source's (or, where it states none, the one of
+/// [`frame_of_reference_of`](super::frame_of_reference_of)); text is copied as bytes together with the character set.
 /// Frames are in the grid, the order and the decimal strings of the source: a gantry tilt stays in the positions. The
 /// same inputs give the same bytes. Memory is the object itself and one frame.
 ///
@@ -256,10 +251,6 @@ pub(crate) fn refuse_what_cannot_be_written(
     stack: &Stack,
     segments: &[SegmentInput<'_>],
 ) -> Result<(), BuildSegError> {
-    if stack.frame_of_reference_uid.is_none() {
-        let series = stack.series_instance_uid.clone();
-        return Err(BuildSegError::NoFrameOfReference { series });
-    }
     let expected = stack.geometry.shape();
     for (index, segment) in segments.iter().enumerate() {
         let found = segment.mask.shape();

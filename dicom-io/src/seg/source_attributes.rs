@@ -6,6 +6,7 @@ use dicom::core::Tag;
 use dicom::dictionary_std::tags;
 
 use super::raw_elements::{RawElement, RawValue, ReadSourceAttributesError, read_elements};
+use super::writer::Vr;
 
 /// Attributes of the Patient, Patient Study, General Study and Clinical Trial modules (PS3.3 C.7.1, C.7.2) that a
 /// result shares with its source, and those of SOP Common and Frame of Reference that they depend on.
@@ -97,6 +98,54 @@ fn may_be_empty(tag: Tag) -> bool {
     !is_clinical_trial && tag != tags::SPECIFIC_CHARACTER_SET && tag != tags::BODY_PART_EXAMINED
 }
 
+/// Attributes of type 2: what the source says of them is who and what the object is about, and is copied whatever it is.
+const TYPE_2: &[Tag] = &[
+    tags::STUDY_DATE,
+    tags::STUDY_TIME,
+    tags::ACCESSION_NUMBER,
+    tags::REFERRING_PHYSICIAN_NAME,
+    tags::PATIENT_NAME,
+    tags::PATIENT_ID,
+    tags::PATIENT_BIRTH_DATE,
+    tags::PATIENT_SEX,
+    tags::STUDY_ID,
+    tags::POSITION_REFERENCE_INDICATOR,
+];
+
+/// Whether an element may stand in a new object: a value that its representation forbids (PS3.5 6.2), such as an age of
+/// two characters, is not repeated where it can be left out.
+fn may_be_repeated(tag: Tag, vr: Vr, bytes: &[u8]) -> bool {
+    if TYPE_2.contains(&tag) {
+        return true;
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return !matches!(&vr.0, b"AS" | b"CS" | b"DA" | b"DS" | b"TM");
+    };
+    let text = text.trim_end_matches([' ', '\0']);
+    let is_legal = |value: &str| {
+        let is_number_of = |range: std::ops::Range<usize>| {
+            value.get(range).is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()))
+        };
+        match &vr.0 {
+            b"AS" => {
+                value.len() == 4 && is_number_of(0..3) && value.ends_with(['D', 'W', 'M', 'Y'])
+            }
+            b"DA" => value.len() == 8 && is_number_of(0..8),
+            b"TM" => {
+                let whole = value.split('.').next().unwrap_or_default().len();
+                matches!(whole, 2 | 4 | 6) && is_number_of(0..whole)
+            }
+            b"DS" => value.len() <= 16 && value.trim().parse::<f64>().is_ok(),
+            b"CS" => {
+                let is_plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+                value.len() <= 16 && value.trim().bytes().all(|b| is_plain(b) || b == b' ')
+            }
+            _ => true,
+        }
+    };
+    text.is_empty() || text.split('\\').all(|value| value.is_empty() || is_legal(value))
+}
+
 /// What a result takes over from the first instance of its source.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceAttributes {
@@ -156,6 +205,7 @@ impl SourceAttributes {
                 // Where an empty value is not allowed, it is left out.
                 (_, RawValue::Items(items)) if items.iter().all(Vec::is_empty) => {}
                 (tag, RawValue::Bytes(bytes)) if bytes.is_empty() && !may_be_empty(tag) => {}
+                (tag, RawValue::Bytes(bytes)) if !may_be_repeated(tag, element.vr, &bytes) => {}
                 (_, value) => attributes.copied.push(RawElement { value, ..element }),
             }
         }

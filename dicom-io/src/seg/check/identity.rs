@@ -7,6 +7,7 @@ use dicom::object::InMemDicomObject;
 use super::SegMismatch;
 use super::object::{Item, Parsed, items, keyword, number, only_item, text, unexpected};
 use crate::seg::enums::SegmentationType;
+use crate::seg::frame_of_reference_of;
 use crate::series::Stack;
 
 /// Attributes that must say the same as in the source, empty and absent being alike.
@@ -35,12 +36,12 @@ pub(super) fn check(
     check_kind(object, kind, bits)?;
     let dataset = object.dataset;
     check_patient_and_study(object, stack)?;
-    let frame_of_reference = stack.frame_of_reference_uid.as_ref().map(AsRef::as_ref);
+    let frame_of_reference = frame_of_reference_of(stack);
     for (tag, expected) in [
-        (tags::STUDY_INSTANCE_UID, Some(stack.study_instance_uid.as_str())),
-        (tags::FRAME_OF_REFERENCE_UID, frame_of_reference),
+        (tags::STUDY_INSTANCE_UID, stack.study_instance_uid.as_str()),
+        (tags::FRAME_OF_REFERENCE_UID, frame_of_reference.as_str()),
     ] {
-        if expected != Some(text(dataset, tag)?) {
+        if text(dataset, tag)? != expected {
             return Err(SegMismatch::Identity { attribute: keyword(tag) });
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dicom_io::seg::{BuildSegError, SegmentationOutcome, build, check};
+use dicom_io::seg::{SegmentationOutcome, build, check};
 use dicom_io::series::{Stack, read_stacks};
 
 use super::example::{Example, identity, provenance};
@@ -27,13 +27,34 @@ pub(super) fn dciodvfy(file: &Path) -> String {
     said.lines().filter(is_complaint).collect::<Vec<_>>().join("\n")
 }
 
-/// Runs dcentvfy of Debian's dicom3tools, which compares what objects say of the same patient and study.
+/// Attributes that an object must have, if only empty, where old sources leave them out; and one that it leaves out
+/// where a source of the material has two characters in the place of four.
+const IN_ONE_ALONE: [&str; 10] = [
+    "PatientAge",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+];
+
+/// Runs dcentvfy of Debian's dicom3tools, which compares what objects say of the same patient and study. That
+/// attributes of [`IN_ONE_ALONE`] are absent from one of them is not told.
 fn dcentvfy(files: &[PathBuf]) -> String {
     let output = Command::new("/usr/bin/dcentvfy")
         .args(files)
         .output()
         .expect("dcentvfy is missing: install dicom3tools");
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let is_told = |line: &&str| {
+        let is_known = IN_ONE_ALONE.iter().any(|name| line.contains(&format!("Element=<{name}>")));
+        !(is_known && line.contains("Attribute present in one instance but not the other"))
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines().filter(is_told).collect::<Vec<_>>().join("\n")
 }
 
 /// Runs the checker of `tests/python` and returns what it printed.
@@ -104,13 +125,6 @@ fn every_volume_of_the_shared_material_gets_a_segmentation_that_others_read() {
     for (name, files) in folders(&root) {
         for stack in read_stacks(&files).stacks {
             let shape = stack.geometry.shape();
-            if stack.frame_of_reference_uid.is_none() {
-                let example = Example::new(shape);
-                let built = build(&stack, &example.segments(), &identity(), &provenance());
-                assert!(matches!(built, Err(BuildSegError::NoFrameOfReference { .. })));
-                writeln!(outcomes, "{name} {shape:?}: no frame of reference").unwrap();
-                continue;
-            }
             // ITK has no sheared grids: dcmqi cannot place the slices of a tilted gantry.
             let is_tilted =
                 stack.geometry.spacing_mm()[0] - stack.geometry.plane_distance_mm() > 1e-3;

@@ -4,7 +4,7 @@ use dicom::core::value::PrimitiveValue;
 use dicom::core::{DataElement, Tag, VR};
 use dicom::dictionary_std::tags;
 use dicom::object::{DefaultDicomObject, InMemDicomObject, from_reader};
-use dicom_io::seg::{BuildSegError, build, check};
+use dicom_io::seg::{BuildSegError, build, check, frame_of_reference_of};
 use dicom_types::Mask;
 
 use super::example::{Example, identity, provenance};
@@ -158,15 +158,39 @@ fn decimal_strings_of_the_source_stay_as_they_are() {
 }
 
 #[test]
-fn a_source_without_frame_of_reference_is_refused() {
+fn values_that_their_representation_forbids_are_left_out_where_they_may_be() {
+    let series = TestSeries::oblique_with(|dataset| {
+        put(dataset, tags::PATIENT_AGE, VR::AS, "0Y");
+        put(dataset, tags::PATIENT_SIZE, VR::DS, "1.75");
+        put(dataset, tags::PATIENT_WEIGHT, VR::DS, "80 kg");
+        put(dataset, tags::BODY_PART_EXAMINED, VR::CS, "Abdomen/Pelvis");
+    });
+
+    let object = segmentation_of(&series);
+
+    assert_eq!(text(&object, tags::PATIENT_SIZE), "1.75");
+    for tag in [tags::PATIENT_AGE, tags::PATIENT_WEIGHT, tags::BODY_PART_EXAMINED] {
+        assert!(object.element(tag).is_err(), "{tag}");
+    }
+}
+
+/// A Segmentation needs a Frame of Reference UID (PS3.3 C.7.4.1); old MR series have none.
+#[test]
+fn a_source_without_frame_of_reference_gets_one_of_its_series() {
     let series = TestSeries::oblique_with(|dataset| {
         dataset.remove_element(tags::FRAME_OF_REFERENCE_UID);
     });
+
+    let object = segmentation_of(&series);
+
+    let uid = text(&object, tags::FRAME_OF_REFERENCE_UID);
+    assert_eq!(uid, frame_of_reference_of(&series.stack).as_str());
+    assert_eq!(uid, text(&segmentation_of(&series), tags::FRAME_OF_REFERENCE_UID));
     let example = Example::new(series.stack.geometry.shape());
-
-    let built = build(&series.stack, &example.segments(), &identity(), &provenance());
-
-    assert!(matches!(built, Err(BuildSegError::NoFrameOfReference { .. })), "{built:?}");
+    let mut other = series.stack.clone();
+    other.series_instance_uid = "1.2.3.4.5.6".parse().unwrap();
+    let bytes = example.build(&series.stack).bytes;
+    assert_ne!(check(&bytes, &other, &example.segments()), Ok(()));
 }
 
 #[test]
