@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use prosector_storage::{
-    DeliveryRow, DeliverySummary, JobDetail, JobSummary, RecordedEvent, SeriesSummary,
+    DeliveryRow, DeliverySummary, JobDetail, JobSummary, ReasonCode, RecordedEvent, SeriesSummary,
     StoredInstance, StudySummary, TargetMeasurement, Why, WhyEntry, WhyWhat,
 };
 use serde_json::{Map, Value, json};
@@ -84,7 +84,8 @@ impl View for SeriesSummary {
             .decisions
             .iter()
             .find(|decision| decision.outcome == prosector_storage::DecisionOutcome::Matched);
-        let decision = matched.or(self.decisions.last());
+        let of_series = || self.decisions.iter().find(|decision| decision.protocol_name.is_none());
+        let decision = matched.or_else(of_series).or(self.decisions.last());
         vec![
             json!(self.series_instance_uid.as_str()),
             json!(self.modality),
@@ -309,7 +310,9 @@ pub(crate) fn sentence(entry: &WhyEntry) -> String {
     let mut words = match &entry.what {
         WhyWhat::Event { kind, .. } => kind.to_string(),
         WhyWhat::Decision { protocol_name, outcome, reason } => {
-            let about = protocol_name.as_deref().unwrap_or("the series");
+            let is_a_part = entry.reason_code == Some(ReasonCode::PART_LEFT_OUT);
+            let series = if is_a_part { "a part of the series" } else { "the series" };
+            let about = protocol_name.as_deref().unwrap_or(series);
             format!("{about}: {outcome}, {reason}")
         }
         WhyWhat::Copy { kind } => format!("received again: {kind}"),

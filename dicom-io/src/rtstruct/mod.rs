@@ -9,7 +9,9 @@ use crate::seg::frames::concept;
 use crate::seg::origin::Origin;
 use crate::seg::sop::{file_meta, read_source, refuse_what_cannot_be_written};
 use crate::seg::writer::{DataSetWriter, ElementWriter, Vr};
-use crate::seg::{BuildSegError, LongString, SegIdentity, SegProvenance, SegmentInput};
+use crate::seg::{
+    BuildSegError, LongString, SegIdentity, SegProvenance, SegmentInput, frame_of_reference_of,
+};
 use crate::series::Stack;
 
 /// RT Structure Set Storage.
@@ -67,9 +69,8 @@ pub fn build(
     origin.put_equipment(&mut dataset);
     dataset.remove(tags::BODY_PART_EXAMINED);
     dataset.empty_if_absent(tags::POSITION_REFERENCE_INDICATOR, *b"LO");
-    if let Some(uid) = &stack.frame_of_reference_uid {
-        dataset.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
-    }
+    let frame_of_reference = frame_of_reference_of(stack);
+    dataset.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", frame_of_reference.as_str());
     dataset.text(tags::OPERATORS_NAME, *b"PN", "");
     dataset.text(tags::SOP_CLASS_UID, *b"UI", SOP_CLASS_UID);
     dataset.text(tags::SOP_INSTANCE_UID, *b"UI", sop_instance_uid.as_str());
@@ -98,15 +99,15 @@ fn put_structure_set(
     dataset.text(tags::STRUCTURE_SET_DESCRIPTION, *b"ST", description.as_str());
     dataset.text(tags::STRUCTURE_SET_DATE, *b"DA", &date);
     dataset.text(tags::STRUCTURE_SET_TIME, *b"TM", &time);
+    let frame_of_reference = frame_of_reference_of(origin.stack);
     dataset.put(|w| write_frame_of_reference(origin.stack, w));
     dataset.put(|w| {
         w.sequence(tags::STRUCTURE_SET_ROI_SEQUENCE, |w| {
             for (segment, number) in segments.iter().zip(1_u32..) {
                 w.item(|w| {
                     w.text(tags::ROI_NUMBER, *b"IS", &number.to_string());
-                    if let Some(uid) = &origin.stack.frame_of_reference_uid {
-                        w.text(tags::REFERENCED_FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
-                    }
+                    let uid = frame_of_reference.as_str();
+                    w.text(tags::REFERENCED_FRAME_OF_REFERENCE_UID, *b"UI", uid);
                     w.text(tags::ROI_NAME, *b"LO", segment.description.label.as_str());
                     w.text(tags::ROI_GENERATION_ALGORITHM, *b"CS", "AUTOMATIC");
                     let name = origin.algorithm_name();
@@ -120,9 +121,8 @@ fn put_structure_set(
 fn write_frame_of_reference(stack: &Stack, writer: &mut ElementWriter) {
     writer.sequence(tags::REFERENCED_FRAME_OF_REFERENCE_SEQUENCE, |w| {
         w.item(|w| {
-            if let Some(uid) = &stack.frame_of_reference_uid {
-                w.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
-            }
+            let uid = frame_of_reference_of(stack);
+            w.text(tags::FRAME_OF_REFERENCE_UID, *b"UI", uid.as_str());
             w.sequence(tags::RT_REFERENCED_STUDY_SEQUENCE, |w| {
                 w.item(|w| {
                     let study = stack.study_instance_uid.as_str();

@@ -106,7 +106,7 @@ pub struct StageTimes {
 pub struct Segmentation {
     /// One for each prompt, in their order.
     pub masks: Vec<Mask>,
-    /// Number of windows.
+    /// Number of windows; none where no voxel of the volume is above zero, air on a CT.
     pub windows: usize,
     /// How long each stage took.
     pub times: StageTimes,
@@ -236,7 +236,16 @@ impl Segmenter {
         let settings = &self.pack.manifest().preprocessing;
         let prepared = timed(&mut times.preprocess, || {
             prepare(request.volume, request.modality, request.orientation, settings)
-        })?;
+        });
+        let prepared = match prepared {
+            // Nothing is there to look at, and so nothing is found. The reference breaks down here.
+            Err(PreprocessError::NoForeground) => {
+                let nothing = Mask::empty(request.volume.geometry().shape());
+                let masks = vec![nothing; request.prompts.len()];
+                return Ok(Segmentation { masks, windows: 0, times });
+            }
+            prepared => prepared?,
+        };
         let sums = self.sum(
             (&prepared.values, prepared.shape),
             &queries,

@@ -40,6 +40,8 @@ impl ReasonCode {
     pub const LISTENER_LOST: Self = Self::new("listener_lost");
     /// No protocol applies to the series.
     pub const NO_PROTOCOL: Self = Self::new("no_protocol");
+    /// The series has a volume, and this is not in it.
+    pub const PART_LEFT_OUT: Self = Self::new("part_left_out");
 
     /// A code known at compile time.
     ///

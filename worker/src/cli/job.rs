@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use prosector_storage::{JobId, RecordedEvent, Retried};
+use prosector_storage::{JobId, JobSummary, ReasonCode, RecordedEvent, Retried, Store};
 use serde_json::json;
 
 use super::audit::{print_rows, say_next};
@@ -49,10 +49,12 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
         Command::Show { job, format } => {
             let Some(detail) = store.show_job(job.id).await? else { bail!("no job {}", job.id) };
             if *format == Format::Json {
-                let text = serde_json::to_string_pretty(&views::job_detail(&detail))?;
+                let mut object = views::job_detail(&detail);
+                object["left_out"] = left_out(&store, &detail.summary).await?.into();
+                let text = serde_json::to_string_pretty(&object)?;
                 output::print(&(text + "\n"))?;
             } else {
-                let names = prosector_storage::JobSummary::COLUMNS.iter();
+                let names = JobSummary::COLUMNS.iter();
                 for (name, value) in names.zip(detail.summary.values()) {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     output::print(&format!("{name:<20} {text}\n"))?;
@@ -63,6 +65,9 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
                     timeline(&detail.timeline).render(*format)?,
                 ] {
                     output::print(&format!("\n{part}"))?;
+                }
+                for reason in left_out(&store, &detail.summary).await? {
+                    output::print(&format!("\nleft out: {reason}\n"))?;
                 }
             }
         }
@@ -83,6 +88,15 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// What of the job's series is not in its volume, with the reasons.
+async fn left_out(store: &Store, job: &JobSummary) -> Result<Vec<String>> {
+    let series = store.series_of_study(&job.study_instance_uid).await?;
+    let of_job = series.into_iter().filter(|s| s.series_instance_uid == job.series_instance_uid);
+    let decisions = of_job.flat_map(|series| series.decisions);
+    let left_out = decisions.filter(|d| d.reason_code == ReasonCode::PART_LEFT_OUT);
+    Ok(left_out.map(|decision| decision.reason).collect())
 }
 
 /// What happened, in few columns; `--format json` has all of them.

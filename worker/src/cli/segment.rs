@@ -221,11 +221,11 @@ fn segment_series(
     forms: &Forms,
     pipeline: &Pipeline,
 ) -> Result<Vec<TargetMeasurement>> {
-    let reasons = source.reasons();
+    let left_out = source.left_out();
     let Some(stack) = source.volume() else {
-        anyhow::bail!("no volume: {}", reasons.join("; "));
+        anyhow::bail!("no volume: {}", left_out.join("; "));
     };
-    warn_of_rest(source, stack, &reasons);
+    warn_of_rest(stack, &left_out);
     let order = wanted.order(command, stack);
     let job = JobIdentity {
         job_id: order.job_id(stack, &pipeline.pack().digest),
@@ -243,7 +243,7 @@ fn segment_series(
     enter("write");
     let preview = preview_png(&result.volume, stack.modality, &order, &result.masks)
         .context("cannot draw the preview")?;
-    let summary = summary(stack, &order, &job, pipeline.pack(), &result, &reasons);
+    let summary = summary(stack, &order, &job, pipeline.pack(), &result, &left_out);
     let summary = serde_json::to_vec_pretty(&summary)?;
     let files =
         ResultFiles { objects: &result.encoded.objects, summary: &summary, preview: &preview };
@@ -261,14 +261,13 @@ fn segment_series(
     Ok(result.encoded.measurements)
 }
 
-/// A series may hold more than the volume that is segmented: a person must hear of it.
-fn warn_of_rest(source: &SeriesSource, stack: &Stack, reasons: &[String]) {
+/// A series may hold more than the volume that is segmented, or less than a result needs: a person must hear of it.
+fn warn_of_rest(stack: &Stack, left_out: &[String]) {
     let series = &stack.series_instance_uid;
-    let volumes = source.stacks.len();
-    if volumes > 1 {
-        tracing::warn!(series.uid = %series, volumes, "several volumes, the largest is segmented");
-    }
-    for reason in reasons {
+    for reason in left_out {
         tracing::warn!(series.uid = %series, "left out: {reason}");
+    }
+    if stack.frame_of_reference_uid.is_none() {
+        tracing::warn!(series.uid = %series, "no frame of reference, one is derived from the series");
     }
 }

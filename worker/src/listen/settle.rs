@@ -145,10 +145,9 @@ impl Settler {
         } else {
             None
         };
-        let mut decisions = refusals(sources);
         let source = sources.iter().find(|source| source.volume().is_some());
         let Some((source, stack)) = source.and_then(|s| Some((s, s.volume()?))) else {
-            return Ok((decisions, Vec::new()));
+            return Ok((refusals(sources), Vec::new()));
         };
         let mut facts = source.facts(&protocols);
         if let Some(sender) = self.store.series_sender(&candidate.series_instance_uid).await? {
@@ -156,6 +155,7 @@ impl Settler {
             facts.called_ae_title = Some(sender.called_ae_title);
         }
         let mut jobs = Vec::new();
+        let mut decisions = Vec::new();
         for decision in routing::decide(&protocols, &facts) {
             let protocol = protocols.iter().find(|p| p.name == decision.protocol);
             let protocol = protocol.context("routing names a protocol that is not there")?;
@@ -177,7 +177,7 @@ impl Settler {
             let protocol_name = Some(protocol.name.clone());
             decisions.push(Decision { protocol_name, outcome, reason_code, reason });
         }
-        if jobs.is_empty() && !decisions.iter().any(|d| d.protocol_name.is_none()) {
+        if jobs.is_empty() {
             decisions.push(Decision {
                 protocol_name: None,
                 outcome: DecisionOutcome::Refused,
@@ -185,6 +185,7 @@ impl Settler {
                 reason: "no protocol takes the series".to_owned(),
             });
         }
+        decisions.extend(parts_left_out(sources));
         Ok((decisions, jobs))
     }
 }
@@ -202,17 +203,20 @@ fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> New
     }
 }
 
-/// What is no volume, each with its reason. Where another stack of the series is one, the reasons are kept beside it.
+/// Why a series has no volume.
 fn refusals(sources: &[SeriesSource]) -> Vec<Decision> {
     let reasons = sources.iter().flat_map(SeriesSource::reasons);
-    reasons
-        .map(|reason| Decision {
-            protocol_name: None,
-            outcome: DecisionOutcome::Refused,
-            reason_code: NOT_A_VOLUME,
-            reason,
-        })
-        .collect()
+    reasons.map(|reason| about_series(NOT_A_VOLUME, reason)).collect()
+}
+
+/// What of a series with a volume its results do not show: other volumes, and what is none.
+fn parts_left_out(sources: &[SeriesSource]) -> Vec<Decision> {
+    let reasons = sources.iter().flat_map(SeriesSource::left_out);
+    reasons.map(|reason| about_series(ReasonCode::PART_LEFT_OUT, reason)).collect()
+}
+
+fn about_series(reason_code: ReasonCode, reason: String) -> Decision {
+    Decision { protocol_name: None, outcome: DecisionOutcome::Refused, reason_code, reason }
 }
 
 fn evidence(
@@ -233,5 +237,6 @@ fn evidence(
         "late": candidate.settled_before,
         "volumes": sources.iter().map(|source| source.stacks.len()).sum::<usize>(),
         "refused": sources.iter().map(|source| source.refusals.len()).sum::<usize>(),
+        "frame_of_reference": sources.iter().find_map(SeriesSource::volume).map(segment::frame_of_reference),
     })
 }

@@ -15,8 +15,8 @@ pub(crate) use encode::{EncodeError, Encoded, Found, JobIdentity, NOTICE, PackId
 pub(crate) use input::find_files;
 pub(crate) use moment::moment_of;
 pub(crate) use order::Order;
-pub(crate) use pipeline::Pipeline;
+pub(crate) use pipeline::{Pipeline, remark};
 pub(crate) use preview::{png_of, preview_png};
 pub(crate) use result_folder::{ResultFiles, write_result};
 pub(crate) use source::{SeriesSource, series_of};
-pub(crate) use summary::summary;
+pub(crate) use summary::{frame_of_reference, summary};

@@ -51,6 +51,11 @@ pub(crate) struct Segmented {
     pub(crate) stages: Vec<(&'static str, Duration)>,
 }
 
+/// What a person should know of a segmentation beside what it found.
+pub(crate) fn remark(segmentation: &Segmentation) -> Option<&'static str> {
+    (segmentation.windows == 0).then_some("no voxel is above zero: there is nothing to look at")
+}
+
 impl Pipeline {
     /// Loads the network of `pack`. `threads` compute; one for each core where nothing is said.
     ///
@@ -115,7 +120,11 @@ impl Pipeline {
         let load_time = start.elapsed();
 
         enter("infer");
-        let Segmentation { masks, times, .. } = self.infer(stack, &volume, order, control)?;
+        let segmentation = self.infer(stack, &volume, order, control)?;
+        if let Some(remark) = remark(&segmentation) {
+            tracing::warn!(series.uid = %stack.series_instance_uid, "{remark}");
+        }
+        let Segmentation { masks, times, .. } = segmentation;
 
         enter("encode");
         let found = Found { stack, volume: &volume, order, masks: &masks };

@@ -8,6 +8,9 @@ use dicom_types::{SeriesInstanceUid, SopInstanceUid};
 use crate::protocol::Protocol;
 use crate::routing::{GeometryFacts, SeriesFacts};
 
+/// Volumes named among those that are left out; a series of time points has hundreds.
+const VOLUMES_NAMED: usize = 3;
+
 /// One series, or the files that name none.
 #[derive(Debug)]
 pub(crate) struct SeriesSource {
@@ -42,6 +45,26 @@ impl SeriesSource {
         reasons
     }
 
+    /// Which further volumes of the series are left out, if there are any: one job segments one volume.
+    pub(crate) fn further_volumes(&self) -> Option<String> {
+        let (_, rest) = self.stacks.split_first().filter(|(_, rest)| !rest.is_empty())?;
+        let named: Vec<String> = rest.iter().take(VOLUMES_NAMED).map(name_of_volume).collect();
+        let unnamed = match rest.len() - named.len() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        Some(format!(
+            "one of {} volumes is segmented, the one with most voxels, of equal ones the first acquired; left out: {}{unnamed}",
+            self.stacks.len(),
+            named.join(", "),
+        ))
+    }
+
+    /// Everything of the series that its result does not show, with the reasons.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        self.reasons().into_iter().chain(self.further_volumes()).collect()
+    }
+
     /// What routing needs to know, for the conditions of `protocols`.
     pub(crate) fn facts(&self, protocols: &[Protocol]) -> SeriesFacts {
         let mut facts = SeriesFacts::new(self.instances.len());
@@ -52,6 +75,15 @@ impl SeriesSource {
         }
         facts
     }
+}
+
+/// A volume by its extent and the slice that it begins with.
+fn name_of_volume(stack: &Stack) -> String {
+    let [slices, rows, columns] = stack.geometry.shape();
+    let size = format!("{slices} slices of {rows} by {columns}");
+    let Some(first) = stack.slices.first() else { return size };
+    let frame = first.frame_number.map(|number| format!(" frame {number}")).unwrap_or_default();
+    format!("{size} from instance {}{frame}", first.sop_instance_uid)
 }
 
 /// The chain of causes in one line.

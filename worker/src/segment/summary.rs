@@ -12,6 +12,14 @@ use super::pipeline::Segmented;
 use super::result_folder::file_name;
 use crate::protocol::Product;
 
+/// Where the frame of reference of a result comes from.
+pub(crate) fn frame_of_reference(stack: &Stack) -> &'static str {
+    match stack.frame_of_reference_uid {
+        Some(_) => "of the source",
+        None => "derived from the series",
+    }
+}
+
 /// The summary of one job. No patient attribute is in it, and no free text of the header.
 pub(crate) fn summary(
     stack: &Stack,
@@ -60,6 +68,7 @@ pub(crate) fn summary(
             "shape": stack.geometry.shape(),
             "spacing_mm": stack.geometry.spacing_mm().map(rounded),
         },
+        "frame_of_reference": frame_of_reference(stack),
         "left_out": left_out,
         "protocol": order.protocol_name,
         "protocol_digest": order.digest().to_string(),

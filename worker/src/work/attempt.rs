@@ -81,10 +81,12 @@ pub(super) async fn run(
     let stages = stages(&segmentation);
     let shipping = attempt.shipping(&protocol);
     let lists = shipping.lists();
+    let frame_of_reference = segment::frame_of_reference(&stack);
     let segmented = Segmented { stack, volume, order, segmentation };
     let encoded = timings.encode.of(attempt.encode(&pack, segmented, lists)).await?;
     timings.store.of(attempt.keep(&encoded)).await?;
-    let detail = timings.detail(&stages, &encoded);
+    let mut detail = timings.detail(&stages, &encoded);
+    detail["frame_of_reference"] = frame_of_reference.into();
     attempt.record(&shipping, encoded, detail).await
 }
 
@@ -303,6 +305,7 @@ fn stages(segmentation: &Segmentation) -> Value {
     let ms = |time: Duration| time.as_millis() as u64;
     json!({
         "windows": segmentation.windows,
+        "remark": segment::remark(segmentation),
         "embed_ms": ms(times.embed),
         "preprocess_ms": ms(times.preprocess),
         "encode_ms": ms(times.encode),
