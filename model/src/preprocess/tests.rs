@@ -51,7 +51,7 @@ fn assert_affine(what: &str, affine: &Affine, expected: &[f64], tolerance: f64) 
 }
 
 fn agrees_with_the_reference(name: &str) {
-    let Some(golden) = Golden::open(name) else { return };
+    let golden = Golden::open(name);
     let volume = golden_volume(&golden);
     let (modality, code) = golden_settings(&golden);
 
@@ -87,6 +87,7 @@ fn ct_with_both_in_plane_axes_flipped_agrees_with_the_reference() {
 }
 
 #[test]
+#[ignore = "needs the folder of PROSECTOR_TEST_SAT"]
 fn mr_in_sagittal_storage_order_agrees_with_the_reference() {
     agrees_with_the_reference("pre_mr_perm");
 }
@@ -97,11 +98,13 @@ fn mr_in_asr_orientation_agrees_with_the_reference() {
 }
 
 #[test]
+#[ignore = "needs the folder of PROSECTOR_TEST_SAT"]
 fn oblique_ct_agrees_with_the_reference() {
     agrees_with_the_reference("pre_ct_oblique");
 }
 
 #[test]
+#[ignore = "needs the folder of PROSECTOR_TEST_SAT"]
 fn ct_close_to_the_target_spacing_is_not_resampled_like_the_reference() {
     agrees_with_the_reference("pre_ct_near");
 }

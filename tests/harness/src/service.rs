@@ -44,16 +44,16 @@ pub fn wait_until(
     }
 }
 
-/// Folder of test material named by an environment variable, or nothing where it is not set.
+/// Folder of test material named by an environment variable.
 ///
-/// Test material that is too large for the repository lies outside it. Tests over it call this and say what they
-/// leave out when it is absent; the test command sets the variables wherever the material is there.
-pub fn material(variable: &str) -> Option<PathBuf> {
+/// Test material that is too large for the repository lies outside it. Tests over it are marked as ignored with the
+/// variable's name, and the test command runs them where the variables name the folders.
+///
+/// # Errors
+/// When the variable names no folder.
+pub fn material(variable: &str) -> Result<PathBuf> {
     let folder = std::env::var_os(variable).map(PathBuf::from).filter(|folder| folder.is_dir());
-    if folder.is_none() {
-        eprintln!("{variable} names no folder: the cases over that material are not run");
-    }
-    folder
+    folder.with_context(|| format!("{variable} names no folder: run without --include-ignored"))
 }
 
 /// A running server and its folder.

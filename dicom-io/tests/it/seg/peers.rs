@@ -10,7 +10,8 @@ use dicom_io::series::{Stack, read_stacks};
 
 use super::example::{Example, identity, provenance};
 use super::series::TestSeries;
-use crate::series::shared_material::{folders, shared_material};
+use crate::header::corpus;
+use crate::series::shared_material::folders;
 
 /// Runs dciodvfy of Debian's dicom3tools and returns what it complains about.
 ///
@@ -118,8 +119,9 @@ fn peers_agree(stack: &Stack, with_dcmqi: bool) -> String {
 }
 
 #[test]
+#[ignore = "needs the folder of PROSECTOR_TEST_DICOM"]
 fn every_volume_of_the_shared_material_gets_a_segmentation_that_others_read() {
-    let Some(root) = shared_material() else { return };
+    let root = corpus();
     let mut outcomes = String::new();
 
     for (name, files) in folders(&root) {

@@ -8,7 +8,8 @@ use dicom_io::sr::{Report, ReportedSegment, ReportedSegmentation, build, measure
 
 use super::example::{Example, identity, provenance};
 use super::series::TestSeries;
-use crate::series::shared_material::{folders, shared_material};
+use crate::header::corpus;
+use crate::series::shared_material::folders;
 
 pub(super) fn report(stack: &Stack, example: &Example) -> (Vec<u8>, Report) {
     let object = example.build(stack);
@@ -68,8 +69,9 @@ fn others_read_the_report_of_a_tilted_oblique_series() {
 }
 
 #[test]
+#[ignore = "needs the folder of PROSECTOR_TEST_DICOM"]
 fn others_read_reports_of_the_shared_material() {
-    let Some(root) = shared_material() else { return };
+    let root = corpus();
     let folders = folders(&root);
 
     for name in ["ct-head-tilt-philips", "mr-fragmented-jpeg-lossless"] {
