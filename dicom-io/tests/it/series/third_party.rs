@@ -95,24 +95,39 @@ pub(super) fn assert_same(name: &str, stack: &Stack, others: &ReadByOthers) {
     assert_eq!(differing, None, "{name}: first voxel that differs");
 }
 
-#[test]
-#[ignore = "needs the folder of PROSECTOR_TEST_DICOM"]
-fn every_volume_is_the_one_that_highdicom_and_pydicom_read() {
-    let (root, python) = (corpus(), interpreter());
-    let (names, stacks): (Vec<_>, Vec<_>) = folders(&root)
+/// Reads every volume below `root` with all readers, which must agree. Returns how many there are, and how many of them
+/// highdicom knows as a volume.
+fn assert_all_read_the_same(root: &Path) -> (usize, usize) {
+    let (names, stacks): (Vec<_>, Vec<_>) = folders(root)
         .into_iter()
         .flat_map(|(name, files)| {
             read_stacks(&files).stacks.into_iter().map(move |stack| (name.clone(), stack))
         })
         .unzip();
 
-    let others = read_by_others(&python, &stacks);
+    let others = read_by_others(&interpreter(), &stacks);
 
     for ((name, stack), others) in names.iter().zip(&stacks).zip(&others) {
         assert_same(name, stack, others);
     }
     let by_highdicom = others.iter().filter(|others| !others.matrix_of_highdicom.is_empty());
-    let by_highdicom = by_highdicom.count();
+    (stacks.len(), by_highdicom.count())
+}
+
+#[test]
+fn volumes_of_the_repository_are_those_that_highdicom_and_pydicom_read() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+
+    let (volumes, by_highdicom) = assert_all_read_the_same(&fixtures);
+
+    assert_eq!((volumes, by_highdicom), (6, 6));
+}
+
+#[test]
+#[ignore = "needs the folder of PROSECTOR_TEST_DICOM"]
+fn every_volume_is_the_one_that_highdicom_and_pydicom_read() {
+    let (volumes, by_highdicom) = assert_all_read_the_same(&corpus());
+
     // All but the gantry tilt.
-    assert!(by_highdicom + 1 >= stacks.len(), "{by_highdicom} of {}", stacks.len());
+    assert!(by_highdicom + 1 >= volumes, "{by_highdicom} of {volumes}");
 }
