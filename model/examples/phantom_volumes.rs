@@ -17,7 +17,7 @@ use prosector_model::phantom::{Contrast, TrainingWindow};
 const SETTINGS: Preprocessing = Preprocessing {
     spacing_mm: [6.0, 5.0, 6.0],
     window: [64, 64, 64],
-    ct_clip_hu: [-500.0, 1000.0],
+    ct_clip_hu: [-250.0, 350.0],
     other_clip_percentiles: [0.5, 99.5],
 };
 

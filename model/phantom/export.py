@@ -3,8 +3,10 @@
 import argparse
 import hashlib
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -30,7 +32,7 @@ mask_hidden = {mask_hidden}
 [preprocessing]
 spacing_mm = [6.0, 5.0, 6.0]
 window = [64, 64, 64]
-ct_clip_hu = [-500.0, 1000.0]
+ct_clip_hu = [-250.0, 350.0]
 other_clip_percentiles = [0.5, 99.5]
 
 [text]
@@ -89,11 +91,12 @@ def main():
     save_file(tensors(text), options.pack / "text.safetensors")
     (options.pack / "vocab.txt").write_text("".join(piece + "\n" for piece in pieces))
     save_prompts(text, Tokenizer(pieces), options.pack / "prompts.safetensors")
+    save_probe(network, options.pack / "probe.safetensors")
 
     manifest = MANIFEST.format(
         **SIZES, modalities=json.dumps(MODALITIES), vocabulary=len(pieces), steps=checkpoint["step"]
     )
-    for name in ("prompts.safetensors", "text.safetensors", "vocab.txt", "weights.safetensors"):
+    for name in ("probe.safetensors", "prompts.safetensors", "text.safetensors", "vocab.txt", "weights.safetensors"):
         digest = hashlib.sha256((options.pack / name).read_bytes()).hexdigest()
         manifest += f'"{name}" = "{digest}"\n'
     (options.pack / "pack.toml").write_text(manifest)
@@ -109,6 +112,33 @@ def save_prompts(text, tokenizer, path):
         rows[modality] = torch.stack(queries)
         lists[modality] = json.dumps(prompts)
     save_file(rows, path, metadata=lists)
+
+
+def generated_input(name, count):
+    """Values of unit variance that follow from their name alone (docs/pack-format.md, Probe)."""
+    seed = 0xCBF29CE484222325
+    for byte in name.encode():
+        seed = (seed ^ byte) * 0x100000001B3 % 2**64
+    with np.errstate(over="ignore"):
+        z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    values = (z >> np.uint64(40)).astype(np.float32) * np.float32(2**-23) - np.float32(1)
+    return torch.from_numpy(values * np.float32(3**0.5))
+
+
+@torch.no_grad()
+def save_probe(network, path):
+    """What PyTorch says about the probe's image: the pack's self test compares prosector's kernels with it."""
+    shape, width, samples = (64, 64, 32), SIZES["query_width"], 512
+    voxels = math.prod(shape)
+    image = generated_input("probe.image", voxels).reshape(1, 1, *shape)
+    queries = torch.stack([generated_input(f"probe.query.{i}", width) for i in range(2)])
+    probabilities = network(image, queries, half=False)[0].sigmoid().flatten(1)
+    places = [(2 * sample + 1) * voxels // (2 * samples) for sample in range(samples)]
+    tensors = {"queries": queries, "probabilities": probabilities[:, places].contiguous()}
+    save_file(tensors, path, metadata={"shape": json.dumps(shape)})
 
 
 if __name__ == "__main__":

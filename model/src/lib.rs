@@ -5,6 +5,7 @@ mod generated;
 #[cfg(test)]
 mod golden;
 mod import;
+mod metrics;
 mod net;
 mod ops;
 mod pack;
@@ -22,6 +23,7 @@ pub use import::{
     ImportError, ImportOptions, ImportReport, InferSizesError, ReadCheckpointError, TextSource,
     import,
 };
+pub use metrics::Agreement;
 pub use net::{
     Convolution, GeneratedTensors, InferError, LoadNetworkError, MaskStrip, Network, StageTiming,
     TensorSource, WindowFeatures,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads a DICOM Segmentation with pydicom and highdicom, never with our own reader, and holds it against its source.
 
-    check_seg.py SEG SOURCE... [--expected FOLDER] [--dcmqi]
+    check_seg.py SEG SOURCE... [--expected FOLDER] [--truth FOLDER] [--dcmqi]
 
 SOURCE are files or folders that hold the images the segmentation was made from. Every frame must lie on the image it
 refers to: same position, orientation, spacing, rows and columns. Patient, study and frame of reference must be those
@@ -9,6 +9,7 @@ of the source. highdicom and pydicom must see the same voxels, by source image a
 
 --expected FOLDER compares voxel by voxel with FOLDER/segment-N.raw, one byte a voxel, slices in the order of
 FOLDER/slices.json, a list of [SOP Instance UID, frame number or null].
+--truth FOLDER adds to each segment its Dice with FOLDER/LABEL.raw, in the same layout.
 --dcmqi compares with what dcmqi's segimage2itkimage makes of the object, by position in the patient.
 
 Prints a JSON object: per segment number, label, codes, voxels, volume and centroid in the patient (LPS, mm). Ends with
@@ -272,8 +273,23 @@ def check_highdicom(path, frames, pixels, planes):
     return True
 
 
+def read_slices(folder):
+    return [tuple(entry) for entry in json.loads((folder / "slices.json").read_text())]
+
+
+def add_dice(folder, segments, frames, pixels):
+    """Overlap of every segment with the truth of its label."""
+    slices, by_frame = read_slices(folder), dict(zip(frames, pixels))
+    empty = np.zeros_like(pixels[0])
+    for segment in segments:
+        truth = np.fromfile(folder / f"{segment['label']}.raw", np.uint8).reshape(len(slices), *pixels.shape[1:])
+        found = np.stack([by_frame.get((segment["number"], key), empty) for key in slices])
+        require(found.sum() == segment["voxels"], f"segment {segment['number']} has voxels outside the series")
+        segment["dice"] = float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+
+
 def check_expected(folder, frames, pixels):
-    slices = [tuple(entry) for entry in json.loads((folder / "slices.json").read_text())]
+    slices = read_slices(folder)
     by_frame = dict(zip(frames, pixels))
     numbers_found = {number for number, _ in frames}
     files = sorted(folder.glob("segment-*.raw"))
@@ -350,6 +366,7 @@ def main():
     parser.add_argument("seg", type=Path)
     parser.add_argument("source", nargs="+")
     parser.add_argument("--expected", type=Path)
+    parser.add_argument("--truth", type=Path)
     parser.add_argument("--dcmqi", action="store_true")
     arguments = parser.parse_args()
 
@@ -366,6 +383,8 @@ def main():
     if arguments.expected:
         check_expected(arguments.expected, frames, pixels)
     segments, points = describe(seg, frames, pixels, planes)
+    if arguments.truth:
+        add_dice(arguments.truth, segments, frames, pixels)
     if arguments.dcmqi:
         check_dcmqi(arguments.seg, points, is_labelmap(seg))
     print(json.dumps({"segments": segments, "frames": len(frames), "highdicom_volume": is_volume}))

@@ -7,8 +7,11 @@ use test_harness::dcmtk::{Peer, dcmsend, echoscu};
 use test_harness::orthanc::Orthanc;
 use test_harness::prosector::{AE_TITLE, Prosector, run_in};
 
-use crate::pacs::{PHANTOM_PROTOCOL, assert_sound, destination, segmentations};
-use crate::phantom::{Phantom, Scan};
+use crate::pacs::{PHANTOM_PROTOCOL, assert_sound_with_truth, destination, segmentations};
+use crate::phantom::{Phantom, Scan, TARGETS, dice_seen};
+
+/// Lowest mean Dice that each target of the phantom's set may have, as a PACS receives it.
+const DICE_FLOOR: f64 = 0.90;
 
 #[test]
 fn phantoms_in_every_plane_come_back_as_organs_in_orthanc() {
@@ -19,11 +22,17 @@ fn phantoms_in_every_plane_come_back_as_organs_in_orthanc() {
     let oblique = Acquisition::new(Plane::Axial)
         .with_spacing_mm([5.0, 3.0, 3.0])
         .with_tilt([1.0, 0.5, 0.0], 20.0);
+    let oblique = |seed| Scan { acquisition: oblique.clone(), ..Scan::ct(seed, Plane::Axial) };
+    let mr = |scan| Scan { contrast: Contrast::Mr, ..scan };
     let scans = [
         Scan::ct(1, Plane::Axial),
-        Scan { contrast: Contrast::Mr, ..Scan::ct(2, Plane::Coronal) },
+        mr(Scan::ct(2, Plane::Coronal)),
         Scan::ct(3, Plane::Sagittal),
-        Scan { acquisition: oblique, ..Scan::ct(4, Plane::Axial) },
+        oblique(4),
+        mr(Scan::ct(11, Plane::Axial)),
+        Scan::ct(12, Plane::Coronal),
+        mr(Scan::ct(13, Plane::Sagittal)),
+        mr(oblique(14)),
     ];
     echoscu(peer).unwrap();
 
@@ -40,11 +49,25 @@ fn phantoms_in_every_plane_come_back_as_organs_in_orthanc() {
     let received = folder.path().join("received");
     std::fs::create_dir(&received).unwrap();
     let files = segmentations(&pacs, scans.len(), &received);
+    let mut sums = [0.0; TARGETS.len()];
     for (scan, phantom) in scans.iter().zip(&phantoms) {
         let source = folder.path().join(scan.seed.to_string());
         let own = files.iter().find(|file| study_of(file) == phantom.study_instance_uid);
         let own = own.expect("one segmentation in the phantom's own study");
-        phantom.assert_seen(&assert_sound(own, &source));
+        let truth = folder.path().join(format!("truth-{}", scan.seed));
+        phantom.write_truth(&truth);
+        let seen = assert_sound_with_truth(own, &source, &truth);
+        phantom.assert_seen(&seen);
+        let dice = dice_seen(&seen);
+        println!("{:?} {:?}: {dice:.3?}", scan.contrast, scan.acquisition);
+        for (sum, dice) in sums.iter_mut().zip(dice) {
+            *sum += dice;
+        }
+    }
+    for (structure, sum) in TARGETS.into_iter().zip(sums) {
+        let mean = sum / scans.len() as f64;
+        println!("{}: mean Dice {mean:.3}", structure.prompt());
+        assert!(mean >= DICE_FLOOR, "{}: mean Dice {mean:.3}", structure.prompt());
     }
     let jobs = service.json(&["job", "list"]).unwrap();
     assert!(jobs.as_array().unwrap().iter().all(|job| job["state"] == "done"), "{jobs}");

@@ -48,8 +48,19 @@ pub(crate) fn segmentations(pacs: &Orthanc, count: usize, folder: &Path) -> Vec<
 
 /// Checks a segmentation with tools of others and returns what they saw.
 pub(crate) fn assert_sound(segmentation: &Path, source: &Path) -> String {
+    assert_valid(segmentation);
+    python::check("check_seg.py", &[segmentation, source]).unwrap()
+}
+
+/// As [`assert_sound`], with the Dice of every segment against the truth in a folder of `Phantom::write_truth`.
+pub(crate) fn assert_sound_with_truth(segmentation: &Path, source: &Path, truth: &Path) -> String {
+    assert_valid(segmentation);
+    let arguments = [segmentation, source, "--truth".as_ref(), truth];
+    python::check("check_seg.py", &arguments).unwrap()
+}
+
+fn assert_valid(segmentation: &Path) {
     let said = dciodvfy(segmentation).unwrap();
     let errors: Vec<&str> = said.lines().filter(|line| line.contains("Error")).collect();
     assert!(errors.is_empty(), "dciodvfy of {}: {errors:?}", segmentation.display());
-    python::check("check_seg.py", &[segmentation, source]).unwrap()
 }

@@ -26,6 +26,7 @@ pub(crate) struct Phantom {
     pub(crate) study_instance_uid: String,
     pub(crate) series_instance_uid: String,
     pub(crate) instances: usize,
+    sop_instance_uids: Vec<String>,
 }
 
 /// How a phantom is scanned.
@@ -86,12 +87,27 @@ impl Phantom {
             study_instance_uid: uid(1),
             series_instance_uid: uid(2),
             instances: instances.len(),
+            sop_instance_uids: instances.iter().map(|i| i.sop_instance_uid.to_string()).collect(),
+        }
+    }
+
+    /// Writes where each target is, a byte a voxel, in the layout that `check_seg.py --truth` reads.
+    pub(crate) fn write_truth(&self, folder: &Path) {
+        std::fs::create_dir_all(folder).unwrap();
+        let slices: Vec<(&str, Option<u32>)> =
+            self.sop_instance_uids.iter().map(|uid| (uid.as_str(), None)).collect();
+        std::fs::write(folder.join("slices.json"), serde_json::to_vec(&slices).unwrap()).unwrap();
+        let [_, rows, columns] = self.grid.shape();
+        for (structure, truth) in TARGETS.into_iter().zip(self.torso.truths(&self.grid, &TARGETS)) {
+            let mut bytes = vec![0u8; self.grid.voxels()];
+            truth.for_each(|[s, r, c]| bytes[(s * rows + r) * columns + c] = 1);
+            std::fs::write(folder.join(format!("{}.raw", structure.prompt())), bytes).unwrap();
         }
     }
 
     /// Compares what a third-party reader saw in a segmentation with the phantom: volume within a factor of two and
-    /// centroid within 25 mm of the truth, in the patient. How well the pack segments is measured elsewhere; a mirrored
-    /// or upside-down object is off by more than 60 mm for every organ that is not in the middle.
+    /// centroid within 25 mm of the truth, in the patient. A mirrored or upside-down object is off by more than 60 mm
+    /// for every organ that is not in the middle.
     pub(crate) fn assert_seen(&self, checked: &str) {
         let seen: Value = serde_json::from_str(checked).unwrap();
         let truths = self.torso.truths(&self.grid, &TARGETS);
@@ -117,4 +133,14 @@ impl Phantom {
             assert!((0.5..2.0).contains(&ratio), "{label} has {ratio:.2} times the voxels");
         }
     }
+}
+
+/// Dice of each of [`TARGETS`], as `check_seg.py --truth` printed it.
+pub(crate) fn dice_seen(checked: &str) -> [f64; TARGETS.len()] {
+    let seen: Value = serde_json::from_str(checked).unwrap();
+    let segments = seen["segments"].as_array().unwrap();
+    TARGETS.map(|structure| {
+        let segment = segments.iter().find(|segment| segment["label"] == structure.prompt());
+        segment.and_then(|segment| segment["dice"].as_f64()).unwrap_or(0.0)
+    })
 }

@@ -11,7 +11,7 @@ const NOISE: u64 = 3;
 /// Physics of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Contrast {
-    /// CT in Hounsfield units, without contrast medium or in an arterial, portal or late phase.
+    /// CT in Hounsfield units, in an arterial, portal or late phase after contrast medium.
     Ct,
     /// MR with T1-like or T2-like weighting, with or without fat suppression, in arbitrary units.
     Mr,
@@ -42,11 +42,11 @@ impl Appearance {
             signals[tissue as usize] = signal;
         }
         let (texture_amplitude, bias_amplitude, noise) = match contrast {
-            Contrast::Ct => (r.uniform(2.0, 8.0), 0.0, r.uniform(4.0, 28.0)),
+            Contrast::Ct => (r.uniform(2.0, 8.0), 0.0, r.uniform(4.0, 18.0)),
             Contrast::Mr => {
                 let scale = r.uniform(150.0, 1500.0);
                 signals = signals.map(|signal| signal * scale);
-                (r.uniform(0.02, 0.07), r.uniform(0.0, 0.3), scale * r.uniform(0.008, 0.045))
+                (r.uniform(0.02, 0.05), r.uniform(0.0, 0.2), scale * r.uniform(0.008, 0.025))
             }
         };
         let wave = |r: &mut Stream, low: f32, high: f32| {
@@ -95,17 +95,16 @@ impl Appearance {
 
 /// Signals in HU.
 fn random_ct(r: &mut Stream) -> Vec<(Tissue, f32)> {
-    // Without medium, arterial, portal, late: mean enhancement of each organ.
-    const PHASES: [[f32; 6]; 4] = [
+    // Arterial, portal, late: mean enhancement of each organ.
+    const PHASES: [[f32; 6]; 3] = [
         // aorta, vena cava, kidney, liver, spleen, heart
-        [42.0, 40.0, 33.0, 56.0, 48.0, 42.0],
-        [280.0, 80.0, 130.0, 65.0, 110.0, 200.0],
-        [150.0, 135.0, 175.0, 105.0, 120.0, 140.0],
-        [100.0, 95.0, 140.0, 85.0, 90.0, 95.0],
+        [280.0, 90.0, 140.0, 75.0, 115.0, 200.0],
+        [170.0, 145.0, 195.0, 110.0, 130.0, 150.0],
+        [135.0, 115.0, 165.0, 95.0, 112.0, 120.0],
     ];
-    let phase = PHASES[(r.uniform(0.0, 4.0) as usize).min(3)];
+    let phase = PHASES[(r.uniform(0.0, 3.0) as usize).min(2)];
     let [aorta, cava, kidney, liver, spleen, heart] =
-        phase.map(|hu| hu * r.uniform(0.88, 1.12) + r.uniform(-4.0, 4.0));
+        phase.map(|hu| hu * r.uniform(0.92, 1.08) + r.uniform(-3.0, 3.0));
     let bone = r.uniform(180.0, 420.0);
     let fat = r.uniform(-115.0, -85.0);
     let lung = r.uniform(-880.0, -740.0);
@@ -118,7 +117,7 @@ fn random_ct(r: &mut Stream) -> Vec<(Tissue, f32)> {
         (Tissue::Muscle, r.uniform(40.0, 65.0)),
         (Tissue::Rib, bone * r.uniform(0.8, 1.4)),
         (Tissue::Canal, r.uniform(10.0, 35.0)),
-        (Tissue::Bowel, r.uniform(5.0, 60.0)),
+        (Tissue::Bowel, r.uniform(0.0, 35.0)),
         (Tissue::Heart, heart),
         (Tissue::Stomach, stomach),
         (Tissue::VenaCava, cava),
@@ -137,21 +136,23 @@ fn random_ct(r: &mut Stream) -> Vec<(Tissue, f32)> {
 fn random_mr(r: &mut Stream) -> Vec<(Tissue, f32)> {
     let t2_like = r.chance(0.5);
     let fat_suppressed = r.chance(0.35);
-    let bright_blood = !t2_like && r.chance(0.5);
+    // Fat is suppressed in T1-like scans to show a contrast medium.
+    let bright_blood = !t2_like && (r.chance(0.5) || fat_suppressed);
     let blood = if bright_blood { 1.0 } else { 0.12 };
     let fat = match (fat_suppressed, t2_like) {
-        (true, _) => 0.15,
+        (true, false) => 0.15,
+        (true, true) => 0.32,
         (false, true) => 0.75,
         (false, false) => 0.9,
     };
     let [muscle, liver, spleen, kidney, bowel, fluid, marrow, canal] = if t2_like {
-        [0.2, 0.34, 0.62, 0.72, 0.5, 1.0, 0.42, 0.95]
+        [0.2, 0.34, 0.6, 0.76, 0.46, 1.0, 0.4, 0.95]
     } else {
-        [0.36, 0.6, 0.42, 0.5, 0.4, 0.2, 0.5, 0.25]
+        [0.34, 0.64, 0.45, 0.53, 0.27, 0.18, 0.5, 0.25]
     };
     // A suppressed marrow loses the share of its fat.
     let marrow = if fat_suppressed { 0.7 * marrow } else { marrow };
-    let mut vary = |signal: f32| signal * r.uniform(0.86, 1.14);
+    let mut vary = |signal: f32| signal * r.uniform(0.93, 1.07);
     let kidney = vary(kidney);
     let blood_left = vary(blood);
     vec![

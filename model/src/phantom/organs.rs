@@ -28,11 +28,11 @@ pub(super) fn random_wave(r: &mut Stream) -> Wave {
 }
 
 pub(super) fn random_aorta(r: &mut Stream, midline: f32, before_spine: f32) -> Vessel {
-    let bottom_radius = r.uniform(10.5, 13.0);
+    let bottom_radius = r.uniform(12.0, 14.5);
     let top_radius = bottom_radius * r.uniform(1.05, 1.2);
     let gap = r.uniform(2.0, 4.0);
     Vessel {
-        bottom: [midline + r.uniform(8.0, 15.0), before_spine - bottom_radius - gap, -185.0],
+        bottom: [midline + r.uniform(9.0, 15.0), before_spine - bottom_radius - gap, -185.0],
         top: [
             midline + r.uniform(13.0, 22.0),
             before_spine - top_radius - gap,

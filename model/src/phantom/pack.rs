@@ -5,7 +5,8 @@ use crate::Pack;
 const MANIFEST: &str = include_str!("../../phantom/pack/pack.toml");
 
 /// Files of `model/phantom/pack`, made by the programs beside it.
-const FILES: [(&str, &[u8]); 4] = [
+const FILES: [(&str, &[u8]); 5] = [
+    ("probe.safetensors", include_bytes!("../../phantom/pack/probe.safetensors")),
     ("weights.safetensors", include_bytes!("../../phantom/pack/weights.safetensors")),
     ("prompts.safetensors", include_bytes!("../../phantom/pack/prompts.safetensors")),
     ("text.safetensors", include_bytes!("../../phantom/pack/text.safetensors")),
@@ -26,8 +27,8 @@ impl Pack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PromptModality;
     use crate::phantom::Structure;
+    use crate::{Convolution, PromptModality};
 
     /// What may be built into the binary for the phantom pack.
     const MAX_BYTES: usize = 6_000_000;
@@ -40,6 +41,15 @@ mod tests {
         assert!(pack.has_text_encoder());
         let size: usize = FILES.iter().map(|(_, bytes)| bytes.len()).sum();
         assert!(size < MAX_BYTES, "{size} bytes");
+    }
+
+    /// The probe's numbers were made by PyTorch.
+    #[test]
+    fn the_built_in_pack_passes_its_self_test() {
+        let verified = Pack::phantom().verify(Convolution::default()).unwrap();
+
+        assert!(verified.probe_difference.is_some_and(|difference| difference < 1e-3));
+        assert!(verified.embedding_difference.is_some());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use prosector_model::{
     Control, OrientationCode, Pack, SegmentRequest, Segmenter, SegmenterOptions,
 };
 
-const TORSOS: [u64; 1] = [HELD_OUT_SEED];
+const TORSOS: [u64; 2] = [HELD_OUT_SEED, HELD_OUT_SEED + 1];
 
 fn scans() -> [Acquisition; 4] {
     let scan = |plane| Acquisition::new(plane).with_spacing_mm([5.0, 3.0, 3.0]);
@@ -18,15 +18,8 @@ fn scans() -> [Acquisition; 4] {
     ]
 }
 
-/// Lowest mean Dice over all scans that the pack may have for a structure.
-fn floor(structure: Structure) -> f64 {
-    match structure {
-        Structure::Body | Structure::Lung | Structure::LeftLung | Structure::RightLung => 0.93,
-        Structure::Liver | Structure::Vertebrae => 0.82,
-        Structure::Kidney | Structure::LeftKidney | Structure::RightKidney => 0.80,
-        Structure::Spleen | Structure::Aorta => 0.70,
-    }
-}
+/// Lowest mean Dice over all scans that the pack may have for any structure.
+const DICE_FLOOR: f64 = 0.90;
 
 fn dice(one: &Mask, other: &Mask) -> f64 {
     2.0 * one.count_common(other) as f64 / (one.count() + other.count()) as f64
@@ -72,7 +65,7 @@ fn finds_the_organs_of_unseen_torsos_in_every_plane_and_never_swaps_left_and_rig
 
     for (structure, sum) in Structure::ALL.into_iter().zip(sums) {
         let mean = sum / f64::from(scores);
-        assert!(mean >= floor(structure), "{structure:?}: mean Dice {mean:.3}");
+        assert!(mean >= DICE_FLOOR, "{structure:?}: mean Dice {mean:.3}");
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) use study::Study;
 /// Longest wait for the segmentation.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// Mean Dice below which the demonstration counts as failed.
-const EXPECTED_DICE: f64 = 0.85;
+const EXPECTED_DICE: f64 = 0.90;
 
 /// What a demonstration leaves behind, and whether it stays up.
 #[derive(Debug)]
