@@ -5,6 +5,7 @@ mod architecture;
 mod commitment;
 mod dicomweb;
 mod durability;
+mod evaluate;
 mod forms;
 mod golden;
 mod hospital;

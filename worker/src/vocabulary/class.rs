@@ -18,6 +18,8 @@ pub(crate) struct Class {
     pub(crate) rgb: [u8; 3],
     /// Whether it is a finding rather than anatomy.
     pub(crate) lesion: bool,
+    /// Region of the body, one of the eight of SAT's evaluation or the whole body.
+    pub(crate) region: String,
 }
 
 /// Reads a colour written as `#RRGGBB`.

@@ -41,6 +41,7 @@ struct Row {
     confidence: String,
     lesion: String,
     rgb: String,
+    region: String,
 }
 
 #[derive(Deserialize)]
@@ -122,7 +123,8 @@ fn class(row: Row) -> Result<Class> {
     let modalities = row.modality.split('|').map(trained_modality).collect::<Result<_>>()?;
     let rgb = super::class::parse_rgb(&row.rgb).context("colour")?;
     let exact = row.confidence == "exact" && !is_cautious;
-    Ok(Class { name: row.name, modalities, concept, exact, rgb, lesion: row.lesion == "yes" })
+    let lesion = row.lesion == "yes";
+    Ok(Class { name: row.name, modalities, concept, exact, rgb, lesion, region: row.region })
 }
 
 fn code(value: &str, scheme: &str, meaning: &str) -> Result<Option<CodedConcept>> {

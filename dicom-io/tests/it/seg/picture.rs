@@ -8,7 +8,8 @@ use dicom_io::series::{Stack, read_stacks};
 
 use super::example::{Example, identity, provenance};
 use super::series::TestSeries;
-use crate::series::shared_material::{folders, shared_material};
+use crate::header::corpus;
+use crate::series::shared_material::folders;
 
 const STEPS: usize = 2;
 
@@ -74,9 +75,9 @@ fn others_read_the_pictures_of_a_tilted_oblique_series() {
 }
 
 #[test]
+#[ignore = "needs the folder of PROSECTOR_TEST_DICOM"]
 fn others_read_pictures_of_the_shared_material() {
-    let Some(root) = shared_material() else { return };
-    let folders = folders(&root);
+    let folders = folders(&corpus());
 
     for name in ["ct-head-tilt-philips", "ct-enhanced", "mr-fragmented-jpeg-lossless"] {
         others_agree(&read_stacks(&folders[name]).stacks[0]);

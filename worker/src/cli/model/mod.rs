@@ -1,5 +1,6 @@
 //! `prosector model`
 
+mod evaluate;
 mod import;
 mod prompts;
 
@@ -34,6 +35,8 @@ pub(super) enum Command {
     },
     /// Print how a pack understands texts: where their embedding comes from, and the nearest prompt that it caches
     Prompts(prompts::Arguments),
+    /// Dice and normalised surface distance against reference segmentations, per class and region
+    Evaluate(evaluate::Arguments),
 }
 
 pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
@@ -41,6 +44,10 @@ pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
         Command::Import(arguments) => import::run(arguments),
         Command::Prompts(arguments) => {
             prompts::run(arguments, &open_pack(&loaded.config, &arguments.pack)?)
+        }
+        Command::Evaluate(arguments) => {
+            let pack = open_pack(&loaded.config, &arguments.pack)?;
+            evaluate::run(arguments, &loaded.config, &pack)
         }
         Command::Inspect { pack, format } => inspect(&open_pack(&loaded.config, pack)?, *format),
         Command::Verify { pack } => verify(&open_pack(&loaded.config, pack)?),
