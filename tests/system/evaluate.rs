@@ -24,11 +24,11 @@ fn every_kind_of_reference_gives_the_agreement_that_others_count() {
     std::fs::copy(&own, path("seg.dcm")).unwrap();
     let counted = dice_seen(&assert_sound_with_truth(&own, &path("series"), &path("truth")));
 
-    let masks: String = TARGETS
+    let masks: Vec<String> = TARGETS
         .iter()
-        .map(|target| format!("\"{0}\" = \"nifti/{0}.nii.gz\", ", target.prompt()))
+        .map(|target| format!("\"{0}\" = \"nifti/{0}.nii.gz\"", target.prompt()))
         .collect();
-    let by_masks = evaluate(folder.path(), &format!("masks = {{ {masks} }}"));
+    let by_masks = evaluate(folder.path(), &format!("masks = {{ {} }}", masks.join(", ")));
     let by_label = evaluate(
         folder.path(),
         "labels = { file = \"nifti/labels.nii.gz\", values = { liver = 4, \"left kidney\" = 2 } }",

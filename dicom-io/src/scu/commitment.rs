@@ -127,11 +127,9 @@ async fn associate(
     let roles = roles.map(|roles| (STORAGE_COMMITMENT, roles));
     let association = Association::request_as(peer, &proposals, roles, config).await?;
     let accepted = (0..proposals.len()).find_map(|index| association.accepted_context(index));
-    match accepted {
-        Some(context_id) => Ok((association, context_id)),
-        None => {
-            association.release().await;
-            Err(CommitmentError::Refused)
-        }
-    }
+    let Some(context_id) = accepted else {
+        association.release().await;
+        return Err(CommitmentError::Refused);
+    };
+    Ok((association, context_id))
 }

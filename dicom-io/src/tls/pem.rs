@@ -59,18 +59,15 @@ pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, LoadTls
 /// The authorities in `file`, or those that the system trusts.
 pub(super) fn authorities(file: Option<&Path>) -> Result<RootCertStore, LoadTlsError> {
     let mut roots = RootCertStore::empty();
-    match file {
-        Some(file) => {
-            for certificate in certificates(file)? {
-                let unusable = |source| LoadTlsError::Unusable { file: file.to_owned(), source };
-                roots.add(certificate).map_err(unusable)?;
-            }
+    if let Some(file) = file {
+        for certificate in certificates(file)? {
+            let unusable = |source| LoadTlsError::Unusable { file: file.to_owned(), source };
+            roots.add(certificate).map_err(unusable)?;
         }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(LoadTlsError::NoSystemAuthorities);
-            }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err(LoadTlsError::NoSystemAuthorities);
         }
     }
     Ok(roots)
