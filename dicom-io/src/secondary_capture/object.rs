@@ -77,6 +77,9 @@ pub fn build(
     dataset.put(|w| write_sources(stack, w));
     // The planes are the patient's, and no frame says where in the frame of reference it lies.
     dataset.remove(tags::POSITION_REFERENCE_INDICATOR);
+    // Planes of a whole torso have no body part that is either paired or not: the side is unknown (PS3.3 C.7.3.1).
+    dataset.remove(tags::BODY_PART_EXAMINED);
+    dataset.text(tags::LATERALITY, *b"CS", "");
     put_image(&mut dataset, &sop_instance_uid, pictures, targets, provenance);
 
     let class = SOP_CLASS_UID.parse().expect("a constant UID is well formed");
