@@ -226,7 +226,7 @@ fn segment_twice(folder: &Path, source: &Path) -> Option<PathBuf> {
         let source = source.to_str().unwrap();
         let arguments = [
             "segment", source, "--target", "@phantom", "--form", "seg", "labelmap", "sr",
-            "picture", "--output", output,
+            "picture", "rtstruct", "--output", output,
         ];
         run_in(folder, &arguments)
     };
