@@ -8,6 +8,7 @@ pub mod header;
 pub mod lineage;
 pub mod part10;
 pub mod phi;
+pub mod rejection_note;
 pub mod rtstruct;
 pub mod scp;
 pub mod scu;

@@ -10,6 +10,7 @@ mod intake;
 mod job;
 mod outbox;
 mod provenance;
+mod recall;
 mod retention;
 mod spool;
 mod store;
@@ -47,6 +48,7 @@ pub use provenance::{
     Event, EventKind, LedgerDefect, LedgerRoot, LedgerVerdict, ParseEventKindError,
     ParseReasonCodeError, ReasonCode, RecordedEvent,
 };
+pub use recall::{RecallId, RecallScope, RecallSubject, RecallableJob, RecallableResult};
 pub use retention::{PurgeError, Purged, RetentionPolicy};
 pub use spool::{
     FinishedFile, ParseSpoolKeyError, ReconcileError, Reconciled, Space, Spool, SpoolError,

@@ -293,7 +293,7 @@ mod tests {
             config.storage_transfer_syntaxes.iter().map(TransferSyntaxUid::as_str).collect();
         let decodable = dicom::transfer_syntax::TransferSyntaxRegistry.iter();
         let decodable: BTreeSet<&str> = decodable
-            .map(|syntax| syntax.uid())
+            .map(dicom_transfer_syntax_registry::TransferSyntax::uid)
             .filter(|uid| crate::series::can_decode(uid))
             .collect();
 

@@ -12,7 +12,7 @@ pub(crate) mod origin;
 mod pixels;
 mod raw_elements;
 pub(crate) mod sop;
-mod source_attributes;
+pub(crate) mod source_attributes;
 pub(crate) mod text;
 pub(crate) mod writer;
 

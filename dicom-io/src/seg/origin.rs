@@ -44,23 +44,7 @@ impl Origin<'_> {
     }
 
     pub(crate) fn put_patient_and_study(&self, dataset: &mut DataSetWriter) {
-        for element in &self.source.copied {
-            dataset.put(|w| element.write(w));
-        }
-        dataset.text(tags::STUDY_INSTANCE_UID, *b"UI", self.stack.study_instance_uid.as_str());
-        for (tag, vr) in [
-            (tags::PATIENT_NAME, *b"PN"),
-            (tags::PATIENT_ID, *b"LO"),
-            (tags::PATIENT_BIRTH_DATE, *b"DA"),
-            (tags::PATIENT_SEX, *b"CS"),
-            (tags::STUDY_DATE, *b"DA"),
-            (tags::STUDY_TIME, *b"TM"),
-            (tags::ACCESSION_NUMBER, *b"SH"),
-            (tags::REFERRING_PHYSICIAN_NAME, *b"PN"),
-            (tags::STUDY_ID, *b"SH"),
-        ] {
-            dataset.empty_if_absent(tag, vr);
-        }
+        self.source.put_patient_and_study(&self.stack.study_instance_uid, dataset);
     }
 
     pub(crate) fn put_equipment(&self, dataset: &mut DataSetWriter) {

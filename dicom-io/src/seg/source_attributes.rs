@@ -4,9 +4,10 @@ use std::path::Path;
 
 use dicom::core::Tag;
 use dicom::dictionary_std::tags;
+use dicom_types::StudyInstanceUid;
 
 use super::raw_elements::{RawElement, RawValue, ReadSourceAttributesError, read_elements};
-use super::writer::Vr;
+use super::writer::{DataSetWriter, Vr};
 
 /// Attributes of the Patient, Patient Study, General Study and Clinical Trial modules (PS3.3 C.7.1, C.7.2) that a
 /// result shares with its source, and those of SOP Common and Frame of Reference that they depend on.
@@ -210,6 +211,31 @@ impl SourceAttributes {
             }
         }
         Ok(attributes)
+    }
+
+    /// Writes what a result shares with its source: patient and study.
+    pub(crate) fn put_patient_and_study(
+        &self,
+        study_instance_uid: &StudyInstanceUid,
+        dataset: &mut DataSetWriter,
+    ) {
+        for element in &self.copied {
+            dataset.put(|w| element.write(w));
+        }
+        dataset.text(tags::STUDY_INSTANCE_UID, *b"UI", study_instance_uid.as_str());
+        for (tag, vr) in [
+            (tags::PATIENT_NAME, *b"PN"),
+            (tags::PATIENT_ID, *b"LO"),
+            (tags::PATIENT_BIRTH_DATE, *b"DA"),
+            (tags::PATIENT_SEX, *b"CS"),
+            (tags::STUDY_DATE, *b"DA"),
+            (tags::STUDY_TIME, *b"TM"),
+            (tags::ACCESSION_NUMBER, *b"SH"),
+            (tags::REFERRING_PHYSICIAN_NAME, *b"PN"),
+            (tags::STUDY_ID, *b"SH"),
+        ] {
+            dataset.empty_if_absent(tag, vr);
+        }
     }
 
     /// The first value of a copied attribute, as ASCII text.

@@ -302,7 +302,7 @@ impl Store {
     ) -> Result<DeliveryState, DeliveryError> {
         let mut transaction = self.begin().await?;
         let now = transaction.now();
-        let job_is_over = is_unwanted(&mut transaction, lease.job_id).await?;
+        let job_is_over = is_unwanted(&mut transaction, lease).await?;
         let (state, next_attempt_at, other) = match failure.then {
             _ if job_is_over => (DeliveryState::Cancelled, now, None),
             AfterDeliveryFailure::Retry { after } => (DeliveryState::Pending, now + after, None),
@@ -354,7 +354,7 @@ impl Store {
     }
 }
 
-/// Makes deliveries whose sender is gone due again; those of superseded or cancelled jobs end.
+/// Makes deliveries whose sender is gone due again; those of superseded or cancelled jobs and of recalled results end.
 pub(crate) async fn lapse(transaction: &mut Transaction) -> Result<u64, DatabaseError> {
     let now = transaction.now();
     let lapsed = transaction
@@ -363,6 +363,8 @@ pub(crate) async fn lapse(transaction: &mut Transaction) -> Result<u64, Database
                 set state = case when exists (select 1 from job \
                                                where job.job_id = delivery.job_id \
                                                  and job.state in ('superseded', 'cancelled')) \
+                                  or exists (select 1 from recalled_result \
+                                              where recalled_result.sop_instance_uid = delivery.sop_instance_uid) \
                                  then 'cancelled' else 'pending' end, \
                     next_attempt_at = $1, lease_owner = null, lease_expires_at = null \
               where state = 'sending' and lease_expires_at < $1",
@@ -372,14 +374,17 @@ pub(crate) async fn lapse(transaction: &mut Transaction) -> Result<u64, Database
     Ok(lapsed)
 }
 
-pub(crate) async fn is_unwanted(
+/// Whether the job was superseded or cancelled, or the result recalled, while it was being sent.
+async fn is_unwanted(
     transaction: &mut Transaction,
-    job_id: JobId,
+    lease: &LeasedDelivery,
 ) -> Result<bool, DatabaseError> {
     let row = transaction
         .row(
-            "select 1 as one from job where job_id = $1 and state in ('superseded', 'cancelled')",
-            values![*job_id.as_uuid()],
+            "select 1 as one from job where job_id = $1 and state in ('superseded', 'cancelled') \
+             union all \
+             select 1 as one from recalled_result where sop_instance_uid = $2",
+            values![*lease.job_id.as_uuid(), lease.sop_instance_uid.as_str()],
         )
         .await?;
     Ok(row.is_some())

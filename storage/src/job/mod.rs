@@ -27,4 +27,4 @@ pub use state::{
     JobState, ParseJobStateError, ParsePriorityError, ParseResultFormError, Priority, ResultForm,
 };
 
-pub(crate) use outcome::cancel_deliveries;
+pub(crate) use outcome::{cancel_deliveries, insert_result};

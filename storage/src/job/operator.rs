@@ -27,6 +27,12 @@ pub enum OperatorError {
         /// Its state.
         state: JobState,
     },
+    /// Its results were recalled: neither are they sent again nor made again.
+    #[error("results of job {job} were recalled")]
+    Recalled {
+        /// The job.
+        job: JobId,
+    },
     /// The database did not do it.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -78,10 +84,21 @@ impl Store {
     /// delivery is tried again.
     ///
     /// # Errors
-    /// [`OperatorError::State`] where the job has not ended or was superseded.
+    /// [`OperatorError::State`] where the job has not ended or was superseded, [`OperatorError::Recalled`].
     pub async fn retry_job(&self, job_id: JobId) -> Result<Retried, OperatorError> {
         let mut transaction = self.begin().await?;
         let now = transaction.now();
+        let recalled = transaction
+            .row(
+                "select 1 as one from recalled_result \
+                   join result on result.sop_instance_uid = recalled_result.sop_instance_uid \
+                  where result.job_id = $1 limit 1",
+                values![*job_id.as_uuid()],
+            )
+            .await?;
+        if recalled.is_some() {
+            return Err(OperatorError::Recalled { job: job_id });
+        }
         let count = transaction
             .execute(
                 "update delivery set state = 'pending', attempt = 0, next_attempt_at = $1, replaced_by = null \

@@ -310,7 +310,7 @@ async fn replace_targets(
 }
 
 /// Inserts a result and its deliveries. A job that a person runs again replaces its own result and sends it again.
-async fn insert_result(
+pub(crate) async fn insert_result(
     transaction: &mut Transaction,
     job_id: JobId,
     result: &NewResult,

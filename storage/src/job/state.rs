@@ -76,6 +76,8 @@ words! {
     Picture = "picture",
     /// RT Structure Set.
     Rtstruct = "rtstruct",
+    /// DICOM Key Object Selection that retracts other results.
+    RejectionNote = "rejection_note",
 }
 
 #[cfg(test)]

@@ -21,6 +21,18 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0002_audit_views.sql"),
     ),
     (
+        20,
+        "audit",
+        include_str!("../../../migrations/postgres/0020_audit.sql"),
+        include_str!("../../../migrations/sqlite/0020_audit.sql"),
+    ),
+    (
+        21,
+        "recall",
+        include_str!("../../../migrations/postgres/0021_recall.sql"),
+        include_str!("../../../migrations/sqlite/0021_recall.sql"),
+    ),
+    (
         40,
         "page_indexes",
         include_str!("../../../migrations/postgres/0040_page_indexes.sql"),

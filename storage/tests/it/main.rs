@@ -12,6 +12,7 @@ mod ledger;
 mod operations;
 mod outbox;
 mod random_walk;
+mod recall;
 mod retention;
 mod roles;
 mod schema;

@@ -83,7 +83,7 @@ impl Filter {
 }
 
 /// Reads a point in time: RFC 3339, a date (midnight UTC), or how long ago it is.
-fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+pub(super) fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(time);
     }

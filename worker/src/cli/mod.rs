@@ -14,6 +14,7 @@ mod model;
 mod output;
 mod progress;
 mod protocol;
+mod recall;
 mod segment;
 mod self_test;
 mod serve;
@@ -67,6 +68,8 @@ enum Command {
     Audit(audit::Command),
     /// Everything that happened to a study, or why nothing did
     Why(why::Arguments),
+    /// Take back the results of a faulty pack or protocol: rejection notes to where they were sent
+    Recall(recall::Arguments),
     /// Bring the schema of the store up to date
     Migrate,
     /// Receive, segment and deliver, until told to stop
@@ -122,6 +125,9 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         }
         Command::Why(arguments) => {
             block_on(why::run(arguments, &load(cli, Packs::NotNeeded)?.config))
+        }
+        Command::Recall(arguments) => {
+            block_on(recall::run(arguments, &load(cli, Packs::NotNeeded)?.config))
         }
         Command::Serve(arguments) => block_on(serve::run(arguments, load(cli, Packs::Needed)?)),
         Command::Echo(arguments) => {

@@ -73,7 +73,8 @@ impl Forms {
         if raw.is_empty() {
             return Some(Self::default());
         }
-        let words: Vec<&str> = ResultForm::ALL.iter().map(|form| form.as_str()).collect();
+        let askable = ResultForm::ALL.iter().filter(|form| **form != ResultForm::RejectionNote);
+        let words: Vec<&str> = askable.map(|form| form.as_str()).collect();
         let mut forms = Vec::new();
         for (index, word) in raw.iter().enumerate() {
             let path = path.index(index);
@@ -81,8 +82,8 @@ impl Forms {
                 Ok(form) if forms.contains(&form) => {
                     problems.error(&path, format!("{form} is in the list already"));
                 }
-                Ok(form) => forms.push(form),
-                Err(_) => {
+                Ok(form) if form != ResultForm::RejectionNote => forms.push(form),
+                Ok(_) | Err(_) => {
                     let hint = suggest::hint(word, words.iter().copied());
                     let message = format!("{word:?} is none of {}{hint}", words.join(", "));
                     problems.error(&path, message);

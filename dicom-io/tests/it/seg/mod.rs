@@ -8,6 +8,7 @@ mod lineage;
 mod mutants;
 mod peers;
 mod picture;
+mod rejection;
 mod report;
 mod series;
 mod source;
