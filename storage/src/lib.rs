@@ -45,8 +45,9 @@ pub use job::{
 };
 pub use outbox::OutboxEntry;
 pub use provenance::{
-    Event, EventKind, LedgerDefect, LedgerRoot, LedgerVerdict, ParseEventKindError,
-    ParseReasonCodeError, ReasonCode, RecordedEvent,
+    Event, EventKind, ExportedEntry, LedgerDefect, LedgerRoot, LedgerVerdict, ParseEventKindError,
+    ParseReasonCodeError, ParseRootPublicKeyError, ReasonCode, RecordedEvent, RootKey,
+    RootKeyError, RootPublicKey, SignedRoot, SignedRootError,
 };
 pub use recall::{RecallId, RecallScope, RecallSubject, RecallableJob, RecallableResult};
 pub use retention::{PurgeError, Purged, RetentionPolicy};

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod deliver;
 mod demo;
+mod ledger_roots;
 mod listen;
 mod open_packs;
 mod packs;

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::digest::Sha256Digest;
 use crate::store::DatabaseError;
@@ -23,19 +24,25 @@ const ROWS: usize = 100;
 /// The text columns of an entry, exactly as stored.
 pub(crate) struct Entry {
     pub(crate) seq: i64,
-    pub(crate) recorded_at: OffsetDateTime,
+    /// UTC, as [`to_text`] writes it.
+    pub(crate) recorded_at: String,
     /// From `kind` to `detail`, in the order of the table.
     pub(crate) texts: [Option<String>; 10],
 }
 
-impl Entry {
+/// A row of the ledger, whatever somebody may have put into it.
+pub(crate) struct StoredEntry {
+    pub(crate) entry: Entry,
+    pub(crate) previous_hash: Vec<u8>,
+    pub(crate) hash: Vec<u8>,
+}
+
+impl StoredEntry {
     pub(crate) fn read(row: &Row) -> Result<Self, DatabaseError> {
-        let id = |column| {
-            Ok::<_, DatabaseError>(row.get::<Option<uuid::Uuid>>(column)?.map(|id| id.to_string()))
-        };
-        Ok(Self {
+        let id = |column| row.stored_text(column, |id: Uuid| id.to_string());
+        let entry = Entry {
             seq: row.get("seq")?,
-            recorded_at: row.get("recorded_at")?,
+            recorded_at: row.stored_text("recorded_at", to_text)?.unwrap_or_default(),
             texts: [
                 row.get("kind")?,
                 row.get("reason_code")?,
@@ -48,9 +55,12 @@ impl Entry {
                 row.get("destination")?,
                 row.get("detail")?,
             ],
-        })
+        };
+        Ok(Self { entry, previous_hash: row.get("previous_hash")?, hash: row.get("hash")? })
     }
+}
 
+impl Entry {
     fn new(seq: i64, recorded_at: OffsetDateTime, actor: &str, event: &Event) -> Self {
         let texts = [
             Some(event.kind.to_string()),
@@ -64,15 +74,16 @@ impl Entry {
             event.destination.clone(),
             Some(event.detail.to_string()),
         ];
-        Self { seq, recorded_at, texts }
+        Self { seq, recorded_at: to_text(recorded_at), texts }
     }
 
     /// The hash that seals this entry behind the one with `previous` hash.
     pub(crate) fn seal(&self, previous: &Sha256Digest) -> Sha256Digest {
         let seq = Some(self.seq.to_string());
-        let recorded_at = Some(to_text(self.recorded_at));
+        let recorded_at = Some(&self.recorded_at);
         let mut sealed = String::new();
-        for text in [&seq, &recorded_at].into_iter().chain(&self.texts) {
+        let texts = self.texts.iter().map(Option::as_ref);
+        for text in [seq.as_ref(), recorded_at].into_iter().chain(texts) {
             match text {
                 Some(text) => {
                     let _ = write!(sealed, "{}:{text},", text.len());

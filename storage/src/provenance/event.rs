@@ -94,6 +94,12 @@ words! {
     SelfTestPassed = "self_test_passed",
     /// A phantom did not come out, or not as it should.
     SelfTestFailed = "self_test_failed",
+    /// The ledger's end was signed with a key outside the database.
+    RootSigned = "root_signed",
+    /// A person had results recalled.
+    RecallOrdered = "recall_ordered",
+    /// A result was recalled.
+    ResultRecalled = "result_recalled",
 }
 
 /// Something to record. Identifiers are UIDs, AE titles and our own ids; `detail` holds numbers, digests and words of

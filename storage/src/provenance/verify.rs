@@ -1,16 +1,18 @@
 //! Verification of the ledger.
 
+use std::collections::BTreeMap;
+
 use crate::digest::Sha256Digest;
 use crate::store::sql::values;
 use crate::store::{DatabaseError, Store};
 
-use super::chain::Entry;
+use super::chain::StoredEntry;
 use super::event::event_columns;
 
 /// Entries read at a time.
 const PAGE: i64 = 2000;
 
-/// The ledger's head at some time, kept outside the database. It makes a later truncation visible.
+/// The ledger's end at some time, kept outside the database. It makes a later truncation visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerRoot {
     /// Number of entries.
@@ -40,11 +42,17 @@ pub enum LedgerDefect {
         /// Place where the entry should be.
         seq: u64,
     },
-    /// It is another one than the given root or the head has sealed.
+    /// It is another one than a given root or the head has sealed.
     #[error("entry {seq} is another one than was sealed by the root")]
     Replaced {
         /// Place of the entry.
         seq: u64,
+    },
+    /// It lies before the first entry or behind the last one that the head knows.
+    #[error("entry {seq} is none that the ledger's head knows")]
+    Surplus {
+        /// Place of the entry.
+        seq: i64,
     },
 }
 
@@ -74,20 +82,16 @@ impl Store {
     /// Walks the whole ledger and names the first bad entry.
     ///
     /// Finds updates, deletions, insertions and reorderings. Entries cut off the end are found where the head was left
-    /// as it was; where head and tail were cut together, only a `root` kept outside the database tells.
+    /// as it was; where head and tail were cut together, only `roots` kept outside the database tell.
     ///
     /// # Errors
     /// Where the database cannot answer.
     pub async fn verify_ledger(
         &self,
-        root: Option<LedgerRoot>,
+        roots: impl IntoIterator<Item = LedgerRoot>,
     ) -> Result<LedgerVerdict, DatabaseError> {
-        // Read before the entries: whoever appends meanwhile only makes the ledger longer than this head says.
-        let head = self.ledger_root().await?;
-        let anchors = [Some(head), root];
-        let mut sound: i64 = 0;
-        let mut hash = Sha256Digest::from([0; 32]);
-        let verdict = |sound: i64, defect| LedgerVerdict { sound: sound as u64, defect };
+        let mut walk = Walk::new(roots);
+        let mut after = i64::MIN;
         loop {
             let rows = self
                 .pool
@@ -97,42 +101,87 @@ impl Store {
                         event_columns!(),
                         " from event where seq > $1 order by seq limit $2"
                     ),
-                    values![sound, PAGE],
+                    values![after, PAGE],
                 )
                 .await?;
             for row in &rows {
-                let entry = Entry::read(row)?;
-                let seq = sound + 1;
-                let defect_seq = seq as u64;
-                if entry.seq != seq {
-                    let defect = LedgerDefect::Missing { seq: defect_seq };
-                    return Ok(verdict(sound, Some(defect)));
+                let stored = StoredEntry::read(row)?;
+                if let Err(defect) = walk.step(&stored) {
+                    return Ok(walk.verdict(Some(defect)));
                 }
-                if row.get::<Sha256Digest>("previous_hash")? != hash {
-                    let defect = LedgerDefect::Unlinked { seq: defect_seq };
-                    return Ok(verdict(sound, Some(defect)));
-                }
-                let sealed = entry.seal(&hash);
-                if row.get::<Sha256Digest>("hash")? != sealed {
-                    let defect = LedgerDefect::Altered { seq: defect_seq };
-                    return Ok(verdict(sound, Some(defect)));
-                }
-                for anchor in anchors.into_iter().flatten() {
-                    if anchor.seq == defect_seq && anchor.hash != sealed {
-                        let defect = LedgerDefect::Replaced { seq: defect_seq };
-                        return Ok(verdict(sound, Some(defect)));
-                    }
-                }
-                hash = sealed;
-                sound = seq;
+                after = stored.entry.seq;
             }
-            if rows.len() < PAGE as usize {
-                break;
+            if rows.len() == PAGE as usize {
+                continue;
+            }
+            // Read after the entries: where the head is ahead, somebody appended meanwhile, and there is more to read.
+            let head = self.ledger_root().await?;
+            if rows.is_empty() || head.seq <= walk.sound {
+                let defect = walk.end(head).err();
+                return Ok(walk.verdict(defect));
             }
         }
-        let promised = anchors.into_iter().flatten().map(|anchor| anchor.seq).max().unwrap_or(0);
-        let is_cut = promised > sound as u64;
-        let defect = is_cut.then_some(LedgerDefect::Missing { seq: sound as u64 + 1 });
-        Ok(verdict(sound, defect))
+    }
+}
+
+/// A walk along the chain.
+struct Walk {
+    roots: BTreeMap<u64, Vec<Sha256Digest>>,
+    sound: u64,
+    hash: Sha256Digest,
+}
+
+impl Walk {
+    fn new(roots: impl IntoIterator<Item = LedgerRoot>) -> Self {
+        let mut by_seq: BTreeMap<u64, Vec<Sha256Digest>> = BTreeMap::new();
+        for root in roots {
+            by_seq.entry(root.seq).or_default().push(root.hash);
+        }
+        Self { roots: by_seq, sound: 0, hash: Sha256Digest::from([0; 32]) }
+    }
+
+    /// Goes on to the next entry that is there.
+    fn step(&mut self, stored: &StoredEntry) -> Result<(), LedgerDefect> {
+        let seq = self.sound + 1;
+        let found = stored.entry.seq;
+        if found < 1 {
+            return Err(LedgerDefect::Surplus { seq: found });
+        }
+        if found as u64 != seq {
+            return Err(LedgerDefect::Missing { seq });
+        }
+        if stored.previous_hash != self.hash.as_bytes() {
+            return Err(LedgerDefect::Unlinked { seq });
+        }
+        let sealed = stored.entry.seal(&self.hash);
+        if stored.hash != sealed.as_bytes() {
+            return Err(LedgerDefect::Altered { seq });
+        }
+        let mut roots = self.roots.get(&seq).into_iter().flatten();
+        if roots.any(|root| *root != sealed) {
+            return Err(LedgerDefect::Replaced { seq });
+        }
+        self.hash = sealed;
+        self.sound = seq;
+        Ok(())
+    }
+
+    /// Compares the end of the entries with the head and with the roots that reach further.
+    fn end(&self, head: LedgerRoot) -> Result<(), LedgerDefect> {
+        let promised = self.roots.keys().copied().chain([head.seq]).max().unwrap_or_default();
+        if promised > self.sound {
+            return Err(LedgerDefect::Missing { seq: self.sound + 1 });
+        }
+        if head.seq < self.sound {
+            return Err(LedgerDefect::Surplus { seq: head.seq as i64 + 1 });
+        }
+        if head.hash != self.hash {
+            return Err(LedgerDefect::Replaced { seq: self.sound });
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, defect: Option<LedgerDefect>) -> LedgerVerdict {
+        LedgerVerdict { sound: self.sound, defect }
     }
 }

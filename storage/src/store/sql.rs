@@ -149,6 +149,22 @@ impl Row {
         T::read(self, column)
     }
 
+    /// The text that stands for a time or a UUID: as it is stored on SQLite, which keeps both as text, and in the same
+    /// form on PostgreSQL.
+    pub(crate) fn stored_text<T>(
+        &self,
+        column: &str,
+        text: impl Fn(T) -> String,
+    ) -> Result<Option<String>, DatabaseError>
+    where
+        Option<T>: Column,
+    {
+        match self {
+            Self::Postgres(_) => Ok(self.get::<Option<T>>(column)?.map(text)),
+            Self::Sqlite(row) => Ok(row.try_get_unchecked(column)?),
+        }
+    }
+
     /// The value of a text column, parsed.
     pub(crate) fn parse<T: std::str::FromStr>(&self, column: &str) -> Result<T, DatabaseError> {
         let text: String = self.get(column)?;

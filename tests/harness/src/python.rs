@@ -47,3 +47,22 @@ fn interpreter() -> Result<OsString> {
 fn path(script: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../python").join(script)
 }
+
+/// Runs `ops/verify_ledger.py`, which needs no package, and returns whether it found the ledger sound, and what it said.
+///
+/// # Errors
+/// When there is no interpreter, or when the script breaks off.
+pub fn verify_ledger<A: AsRef<OsStr>>(arguments: &[A]) -> Result<(bool, String)> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../ops/verify_ledger.py");
+    let output = Command::new(interpreter()?)
+        .arg("-I")
+        .arg(path)
+        .args(arguments)
+        .output()
+        .context("run python")?;
+    let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+    if said.is_empty() {
+        bail!("verify_ledger.py: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok((output.status.success(), said))
+}

@@ -1,13 +1,12 @@
 //! `prosector audit`: what was received, what was done with it, and whether the ledger is whole.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
-use prosector_storage::{Event, EventFilter, EventKind, JobId, LedgerRoot, Store};
-use serde_json::json;
+use prosector_storage::{Event, EventFilter, EventKind, JobId, Store};
 
 use super::filter::Filter;
 use super::table::{Format, Table};
-use super::{Outcome, output};
+use super::{Outcome, ledger, output};
 use crate::config::Config;
 use crate::views::View;
 
@@ -32,13 +31,21 @@ pub(super) enum Command {
         after_seq: u64,
     },
     /// Check the ledger from its first entry to its last
-    Verify {
-        /// Root that was noted earlier, `SEQ:HASH`: also tells whether the ledger was cut or replaced since
-        #[arg(long, value_name = "SEQ:HASH", value_parser = parse_root)]
-        root: Option<LedgerRoot>,
+    Verify(ledger::Verify),
+    /// The whole ledger, one JSON object per line, as `ops/verify_ledger.py` reads it
+    Export {
+        /// Only the signed roots, in the form of `audit.roots`
+        #[arg(long)]
+        roots: bool,
     },
-    /// The whole ledger, one JSON object per line
-    Export,
+    /// Sign the ledger's present end, add that root to `audit.roots` and print it
+    Root,
+    /// Print the public key that roots are signed with; make the key where there is none
+    Key {
+        /// As PEM
+        #[arg(long)]
+        pem: bool,
+    },
 }
 
 pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
@@ -70,8 +77,13 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
             let events = store.events(&wanted, filter.limit()).await?;
             print_rows(&events, filter.format)?;
         }
-        Command::Verify { root } => return verify(&store, *root).await,
-        Command::Export => export(&store).await?,
+        Command::Verify(arguments) => {
+            return ledger::verify(&store, arguments, &config.audit).await;
+        }
+        Command::Export { roots: true } => ledger::export_roots(&store).await?,
+        Command::Export { roots: false } => ledger::export(&store).await?,
+        Command::Root => return ledger::sign(&store, &config.audit).await,
+        Command::Key { pem } => ledger::show_key(&config.audit, *pem)?,
     }
     Ok(Outcome::Done)
 }
@@ -100,45 +112,4 @@ async fn note_identity_question(store: &Store, filter: &Filter) -> Result<()> {
         store.record(Event::new(EventKind::IdentifiersRead)).await?;
     }
     Ok(())
-}
-
-async fn verify(store: &Store, root: Option<LedgerRoot>) -> Result<Outcome> {
-    let verdict = store.verify_ledger(root).await?;
-    let head = store.ledger_root().await?;
-    if let Some(defect) = verdict.defect {
-        output::print(&format!("{} entries are sound; {defect}\n", verdict.sound))?;
-        return Ok(Outcome::Failed);
-    }
-    output::print(&format!(
-        "{} entries are sound; root {}:{}\n",
-        verdict.sound, head.seq, head.hash
-    ))?;
-    Ok(Outcome::Done)
-}
-
-async fn export(store: &Store) -> Result<()> {
-    const PAGE: u32 = 1000;
-    let mut filter = EventFilter::default();
-    loop {
-        let events = store.events(&filter, PAGE).await?;
-        let Some(last) = events.last() else { return Ok(()) };
-        filter.after_seq = last.seq;
-        let mut text = String::new();
-        for event in &events {
-            let mut object = event.object();
-            object["association_id"] =
-                json!(event.event.association_id.map(|association| association.to_string()));
-            text.push_str(&serde_json::to_string(&object)?);
-            text.push('\n');
-        }
-        output::print(&text)?;
-    }
-}
-
-fn parse_root(text: &str) -> Result<LedgerRoot> {
-    let Some((seq, hash)) = text.split_once(':') else { bail!("expected SEQ:HASH") };
-    Ok(LedgerRoot {
-        seq: seq.parse().context("SEQ is not a number")?,
-        hash: hash.parse().context("HASH is not a SHA-256")?,
-    })
 }

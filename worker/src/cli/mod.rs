@@ -9,6 +9,7 @@ mod echo;
 mod explain;
 mod filter;
 mod job;
+mod ledger;
 mod migrate;
 mod model;
 mod output;

@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) completeness: Completeness,
     /// Model packs and how they run.
     pub(crate) model: Model,
+    /// How the ledger is kept honest.
+    pub(crate) audit: Audit,
     /// What is logged.
     pub(crate) log: Log,
     /// Where results go.

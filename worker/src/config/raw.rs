@@ -27,6 +27,8 @@ pub(crate) struct RawConfig {
     pub(crate) completeness: RawCompleteness,
     /// Model packs and how they run.
     pub(crate) model: RawModel,
+    /// How the ledger is kept honest.
+    pub(crate) audit: RawAudit,
     /// What is logged.
     pub(crate) log: RawLog,
     /// Where results go; default: the folder `var/results`, as long as no destination and no protocol is named.
@@ -173,6 +175,19 @@ pub(crate) struct RawModel {
     pub(crate) packs: String,
     /// Threads that compute; default 0: one per core.
     pub(crate) threads: Option<u32>,
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAudit {
+    /// File with the key that roots of the ledger are signed with, Ed25519 in PEM; default `var/ledger-root.pem`. With
+    /// the embedded store it is made where it is missing, else by `prosector audit key`.
+    pub(crate) root_key: String,
+    /// File that signed roots are added to; default `var/ledger-roots.jsonl`. Keep copies of it elsewhere.
+    pub(crate) roots: String,
+    /// How often a root is signed; default `24h`.
+    pub(crate) root_every: String,
 }
 
 /// `[log]`

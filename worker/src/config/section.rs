@@ -128,6 +128,17 @@ pub(crate) struct Model {
     pub(crate) threads: Option<NonZeroUsize>,
 }
 
+/// How the ledger is kept honest.
+#[derive(Debug, Clone)]
+pub(crate) struct Audit {
+    /// File with the key that roots are signed with.
+    pub(crate) root_key: PathBuf,
+    /// File that signed roots are added to.
+    pub(crate) roots: PathBuf,
+    /// How often a root is signed.
+    pub(crate) root_every: Duration,
+}
+
 /// What is logged.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {

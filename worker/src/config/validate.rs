@@ -13,12 +13,12 @@ use dicom_types::AeTitle;
 use super::problem::{FieldPath, Problems};
 use super::quantity::{parse_duration, parse_size};
 use super::raw::{
-    RawApi, RawConfig, RawDestination, RawListener, RawLog, RawModel, RawRetry, RawSelfTest,
-    RawSpool, RawTimeouts,
+    RawApi, RawAudit, RawConfig, RawDestination, RawListener, RawLog, RawModel, RawRetry,
+    RawSelfTest, RawSpool, RawTimeouts,
 };
 use super::section::{
-    Api, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener, Log,
-    LogFormat, Model, Queue, Retry, SelfTest, Spool, Store,
+    Api, Audit, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener,
+    Log, LogFormat, Model, Queue, Retry, SelfTest, Spool, Store,
 };
 use super::{Config, ServiceUrl, dicomweb, tls};
 use crate::protocol::{Forms, Protocol};
@@ -45,6 +45,7 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let quiet_path = root.key("completeness").key("quiet");
     let quiet = duration(&raw.completeness.quiet, &quiet_path, problems);
     let model = model(&raw.model);
+    let audit = audit(&raw.audit, &root.key("audit"), problems);
     let log = log(&raw.log, &root.key("log"), problems);
     let our_ae_title = listener.as_ref().map(|listener| &listener.ae_title);
     let destinations = destinations(&raw.destinations, our_ae_title, problems);
@@ -64,6 +65,7 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
         self_test,
         completeness: Completeness { quiet: quiet? },
         model,
+        audit: audit?,
         log: log?,
         destinations,
         protocols,
@@ -234,6 +236,20 @@ fn self_test(raw: &RawSelfTest, path: &FieldPath, problems: &mut Problems) -> Op
 fn model(raw: &RawModel) -> Model {
     let threads = raw.threads.and_then(|threads| NonZeroUsize::new(threads as usize));
     Model { packs: PathBuf::from(&raw.packs), threads }
+}
+
+fn audit(raw: &RawAudit, path: &FieldPath, problems: &mut Problems) -> Option<Audit> {
+    for (key, value) in [("root_key", &raw.root_key), ("roots", &raw.roots)] {
+        if value.is_empty() {
+            problems.error(&path.key(key), "must not be empty");
+        }
+    }
+    let root_every = duration(&raw.root_every, &path.key("root_every"), problems);
+    Some(Audit {
+        root_key: PathBuf::from(&raw.root_key),
+        roots: PathBuf::from(&raw.roots),
+        root_every: root_every?,
+    })
 }
 
 fn log(raw: &RawLog, path: &FieldPath, problems: &mut Problems) -> Option<Log> {

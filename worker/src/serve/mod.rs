@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Facts, Pictures};
 use crate::config::{self, Config};
 use crate::deliver::Deliverer;
+use crate::ledger_roots::RootKeeper;
 use crate::listen::{Listener, Settler};
 use crate::open_packs::OpenPacks;
 use crate::queue::Queue;
@@ -70,6 +71,7 @@ pub(crate) struct Service {
     api: Option<Api>,
     device: Option<Device>,
     delivers: bool,
+    root_keeper: Option<RootKeeper>,
     roles: BTreeSet<Role>,
 }
 
@@ -139,11 +141,13 @@ impl Service {
         } else {
             None
         };
+        let root_keeper = RootKeeper::new(store.clone(), &config)?;
         Ok(Self {
             store,
             spool,
             queue,
             packs,
+            root_keeper,
             listener,
             api,
             device,
@@ -206,6 +210,9 @@ impl Service {
         let Self { store, spool, queue, packs, config, listener, api, device, delivers, .. } = self;
         let metrics = telemetry::install_metrics()?;
         tasks.spawn(telemetry::keep_metrics(metrics.clone(), cancel.clone()));
+        if let Some(root_keeper) = self.root_keeper {
+            tasks.spawn(root_keeper.run(cancel.clone()));
+        }
         if let Some(listener) = listener {
             let reconciled = spool.reconcile(&store, RECONCILE_AGE).await?;
             if reconciled.removed > 0 || !reconciled.set_aside.is_empty() {
