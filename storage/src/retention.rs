@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::provenance::{Event, EventKind};
 use crate::spool::{Spool, SpoolError, SpoolKey};
-use crate::store::sql::{locking, values};
+use crate::store::sql::{Statement, locking, values};
 use crate::store::{DatabaseError, Store};
 
 /// How long bytes are kept once nothing needs them.
@@ -36,6 +36,28 @@ pub enum PurgeError {
     /// The rows could not be read or changed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+/// Marks up to `$3` rows of a table that are needless as purged at `$1`, and returns where their bytes are.
+macro_rules! mark_purged {
+    ($table:literal, $needless:literal) => {
+        locking!(
+            concat!(
+                "with needless as materialized ( select sop_instance_uid from ",
+                $table,
+                " where purged_at is null and ",
+                $needless,
+                " limit $3"
+            ),
+            concat!(
+                ") update ",
+                $table,
+                " set purged_at = $1 \
+                  where sop_instance_uid in (select sop_instance_uid from needless) \
+                 returning spool_key"
+            )
+        )
+    };
 }
 
 impl Store {
@@ -71,41 +93,26 @@ impl Store {
         keep: Duration,
         limit: u32,
     ) -> Result<Vec<SpoolKey>, DatabaseError> {
-        let mut transaction = self.begin().await?;
-        let now = transaction.now();
-        let rows = transaction
-            .rows(
-                locking!(
-                    "with needless as materialized ( \
-                       select sop_instance_uid from instance \
-                        where purged_at is null \
-                          and series_instance_uid in ( \
-                            select series.series_instance_uid from series \
-                             where series.last_received_at < $2 \
-                               and series.revision = series.settled_revision \
-                               and not exists (select 1 from job \
-                                     where job.series_instance_uid = series.series_instance_uid \
-                                       and job.state in ('held', 'queued', 'running', 'quarantined')) \
-                               and not exists (select 1 from job \
-                                     join delivery on delivery.job_id = job.job_id \
-                                    where job.series_instance_uid = series.series_instance_uid \
-                                      and delivery.state in ('pending', 'sending', 'sent'))) \
-                        limit $3",
-                    ") \
-                     update instance set purged_at = $1 \
-                      where sop_instance_uid in (select sop_instance_uid from needless) \
-                     returning spool_key"
-                ),
-                values![now, now - keep, limit],
-            )
-            .await?;
-        let keys = rows.iter().map(|row| row.parse("spool_key")).collect::<Result<Vec<_>, _>>()?;
-        if !keys.is_empty() {
-            let event = Event::new(EventKind::Purged).with(json!({ "instances": keys.len() }));
-            transaction.record(event);
-        }
-        transaction.commit().await?;
-        Ok(keys)
+        self.mark_purged(
+            "instances",
+            keep,
+            limit,
+            mark_purged!(
+                "instance",
+                "series_instance_uid in ( \
+               select series.series_instance_uid from series \
+                where series.last_received_at < $2 \
+                  and series.revision = series.settled_revision \
+                  and not exists (select 1 from job \
+                        where job.series_instance_uid = series.series_instance_uid \
+                          and job.state in ('held', 'queued', 'running', 'quarantined')) \
+                  and not exists (select 1 from job \
+                        join delivery on delivery.job_id = job.job_id \
+                       where job.series_instance_uid = series.series_instance_uid \
+                         and delivery.state in ('pending', 'sending', 'sent')))"
+            ),
+        )
+        .await
     }
 
     async fn mark_purged_results(
@@ -113,29 +120,35 @@ impl Store {
         keep: Duration,
         limit: u32,
     ) -> Result<Vec<SpoolKey>, DatabaseError> {
+        self.mark_purged(
+            "results",
+            keep,
+            limit,
+            mark_purged!(
+                "result",
+                "created_at < $2 \
+             and not exists (select 1 from delivery \
+                   where delivery.sop_instance_uid = result.sop_instance_uid \
+                     and delivery.state in ('pending', 'sending', 'sent', 'failed'))"
+            ),
+        )
+        .await
+    }
+
+    /// Marks what `statement` finds, and records how much of `what` that was.
+    async fn mark_purged(
+        &self,
+        what: &str,
+        keep: Duration,
+        limit: u32,
+        statement: Statement,
+    ) -> Result<Vec<SpoolKey>, DatabaseError> {
         let mut transaction = self.begin().await?;
         let now = transaction.now();
-        let rows = transaction
-            .rows(
-                locking!(
-                    "with needless as materialized ( \
-                       select sop_instance_uid from result \
-                        where purged_at is null and created_at < $2 \
-                          and not exists (select 1 from delivery \
-                                where delivery.sop_instance_uid = result.sop_instance_uid \
-                                  and delivery.state in ('pending', 'sending', 'sent', 'failed')) \
-                        limit $3",
-                    ") \
-                     update result set purged_at = $1 \
-                      where sop_instance_uid in (select sop_instance_uid from needless) \
-                     returning spool_key"
-                ),
-                values![now, now - keep, limit],
-            )
-            .await?;
+        let rows = transaction.rows(statement, values![now, now - keep, limit]).await?;
         let keys = rows.iter().map(|row| row.parse("spool_key")).collect::<Result<Vec<_>, _>>()?;
         if !keys.is_empty() {
-            let event = Event::new(EventKind::Purged).with(json!({ "results": keys.len() }));
+            let event = Event::new(EventKind::Purged).with(json!({ what: keys.len() }));
             transaction.record(event);
         }
         transaction.commit().await?;

@@ -39,7 +39,7 @@ impl From<String> for Statement {
 /// A select with a limit goes into a materialised table expression: PostgreSQL may run a subquery in `in (…)` once for
 /// each row of the outer statement, and then the limit bounds nothing.
 macro_rules! locking {
-    ($before:literal, $after:literal) => {
+    ($before:expr, $after:expr) => {
         $crate::store::sql::Statement::Each {
             postgres: concat!($before, " for update skip locked ", $after),
             sqlite: concat!($before, " ", $after),
