@@ -17,10 +17,10 @@ mod store;
 mod words;
 
 pub use audit::{
-    AuditFilter, Counts, Cursor, DecisionSummary, DeliveryCount, DeliveryRow, DeliverySummary,
-    EventFilter, JobCount, JobDetail, JobSummary, Listing, OpenDelivery, Page, ParseCursorError,
-    Recognised, ResultSummary, Sender, SeriesSummary, StoredInstance, StudyStory, StudySummary,
-    Why, WhyEntry, WhyWhat,
+    Answer, AnswerAbout, AuditFilter, Counts, Cursor, DecisionSummary, DeliveryCount, DeliveryRow,
+    DeliverySummary, EventFilter, JobCount, JobDetail, JobSummary, Listing, OpenDelivery, Page,
+    ParseCursorError, Recognised, ResultSummary, Sender, SeriesSummary, StoredInstance, StudyStory,
+    StudySummary, Why, WhyEntry, WhyWhat,
 };
 pub use commitment::{
     AwaitedDelivery, Commitment, CommitmentReference, CommitmentVerdict, DeliveryVerdict,

@@ -131,7 +131,7 @@ fn a_service_signs_roots_and_says_when_the_ledger_is_older_than_they_are() {
     let site = "[audit]\nroot_every = \"300ms\"\n[log]\nformat = \"json\"\n";
     let mut service = Prosector::start(site).unwrap();
     let roots = service.folder().join("var/ledger-roots.jsonl");
-    let lines = || std::fs::read_to_string(&roots).map(|text| text.lines().count()).unwrap_or(0);
+    let lines = || std::fs::read_to_string(&roots).map_or(0, |text| text.lines().count());
     test_harness::wait_until(
         "three roots",
         std::time::Duration::from_secs(20),

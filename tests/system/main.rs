@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where its steps do")]
 
 mod architecture;
+mod audit;
 mod commitment;
 mod dicomweb;
 mod durability;

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use prosector_storage::{
-    DeliveryRow, DeliverySummary, JobDetail, JobSummary, ReasonCode, RecordedEvent, SeriesSummary,
-    StoredInstance, StudySummary, TargetMeasurement, Why, WhyEntry, WhyWhat,
+    Answer, AnswerAbout, DeliveryRow, DeliverySummary, JobDetail, JobSummary, ReasonCode,
+    RecordedEvent, SeriesSummary, StoredInstance, StudySummary, TargetMeasurement, Why, WhyEntry,
+    WhyWhat,
 };
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -340,6 +341,7 @@ pub(crate) fn why_object(why: &Why) -> Value {
             let jobs: Vec<Value> = study.jobs.iter().map(View::object).collect();
             json!({
                 "study_instance_uid": study.study_instance_uid.as_str(),
+                "answers": study.answers().iter().map(answer_object).collect::<Vec<_>>(),
                 "entries": entries,
                 "series": series,
                 "jobs": jobs,
@@ -359,5 +361,26 @@ fn entry_object(entry: &WhyEntry) -> Value {
         "sop_instance_uid": entry.sop_instance_uid.as_ref().map(ToString::to_string),
         "job_id": entry.job_id.map(|id| id.to_string()),
         "destination": entry.destination,
+    })
+}
+
+/// What a short answer is about, for a person.
+pub(crate) fn subject(about: &AnswerAbout) -> String {
+    match about {
+        AnswerAbout::Series(uid) => format!("series {uid}"),
+        AnswerAbout::Protocol(uid, protocol) => format!("series {uid} and protocol {protocol}"),
+        AnswerAbout::Job(id) => format!("job {id}"),
+        AnswerAbout::Delivery(id, destination) => format!("delivery of job {id} to {destination}"),
+        AnswerAbout::Instances(Some(uid)) => format!("instances of series {uid}"),
+        AnswerAbout::Instances(None) => "instances".to_owned(),
+    }
+}
+
+fn answer_object(answer: &Answer) -> Value {
+    json!({
+        "about": subject(&answer.about),
+        "state": answer.state,
+        "reason_code": answer.reason_code.as_str(),
+        "count": answer.count,
     })
 }

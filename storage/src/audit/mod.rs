@@ -2,6 +2,7 @@
 //!
 //! Owns the reading side: lists with filters and paging, a job with its timeline, `why`, counts for metrics.
 
+mod answer;
 mod counts;
 mod deliveries;
 mod events;
@@ -10,6 +11,7 @@ mod jobs;
 mod studies;
 mod why;
 
+pub use answer::{Answer, AnswerAbout};
 pub use counts::{Counts, DeliveryCount, JobCount};
 pub use deliveries::DeliveryRow;
 pub use events::EventFilter;

@@ -1,8 +1,11 @@
 //! Studies, series and instances: lists.
 
+use std::collections::BTreeMap;
+
 use dicom_types::{
     AeTitle, SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid, TransferSyntaxUid,
 };
+use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::digest::Sha256Digest;
@@ -10,7 +13,7 @@ use crate::intake::PatientIdentity;
 use crate::job::{DecisionOutcome, JobId, JobState, ProtocolRevision};
 use crate::provenance::ReasonCode;
 use crate::spool::SpoolKey;
-use crate::store::sql::{Row, Value, values};
+use crate::store::sql::{Row, Value, places, values};
 use crate::store::{DatabaseError, Store};
 
 use super::filter::{AuditFilter, Conditions, Cursor, Listing, Page};
@@ -110,6 +113,8 @@ pub struct Sender {
     pub called_ae_title: AeTitle,
 }
 
+/// Studies whose identities are looked up at a time.
+const IDENTITIES: usize = 1000;
 const INSTANCE_COLUMNS: &str = "\
     instance.series_instance_uid, instance.sop_instance_uid, instance.sop_class_uid, instance.transfer_syntax_uid, \
     instance.instance_number, instance.sha256, instance.size_bytes, instance.spool_key, instance.received_at, \
@@ -371,6 +376,36 @@ impl Store {
         .transpose()
     }
 
+    /// Patient ids and accession numbers of `studies`, and an entry of the ledger that says that they were shown: to
+    /// answer what `question`, through which `channel`.
+    ///
+    /// # Errors
+    /// Where the database cannot answer, or cannot record: then nothing is shown.
+    pub async fn show_identities(
+        &self,
+        studies: &[StudyInstanceUid],
+        question: &str,
+        channel: &str,
+    ) -> Result<BTreeMap<StudyInstanceUid, Vec<PatientIdentity>>, DatabaseError> {
+        let detail = json!({ "question": question, "channel": channel, "shown": studies.len() });
+        self.record(crate::Event::new(crate::EventKind::IdentifiersRead).with(detail)).await?;
+        let mut found: BTreeMap<StudyInstanceUid, Vec<PatientIdentity>> = BTreeMap::new();
+        for studies in studies.chunks(IDENTITIES) {
+            let bound: Vec<Value> = studies.iter().map(|uid| Value::from(uid.as_str())).collect();
+            let statement = format!(
+                "select study_instance_uid, patient_id, accession_number from patient_identity \
+                  where study_instance_uid in {} \
+                  order by study_instance_uid, recorded_at, patient_id, accession_number",
+                places(0, 1, bound.len())
+            );
+            for row in &self.pool.rows(statement, bound).await? {
+                let identity = identity(row)?;
+                found.entry(row.parse("study_instance_uid")?).or_default().push(identity);
+            }
+        }
+        Ok(found)
+    }
+
     /// Whose a study is, as received: one entry unless the sender changed its mind. Reads the restricted table and
     /// records in the ledger that it did.
     ///
@@ -391,15 +426,15 @@ impl Store {
         let mut event = crate::Event::new(crate::EventKind::IdentifiersRead);
         event.study_instance_uid = Some(study.clone());
         self.record(event).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(PatientIdentity {
-                    patient_id: row.get::<String>("patient_id")?.into(),
-                    accession_number: row.get::<String>("accession_number")?.into(),
-                })
-            })
-            .collect()
+        rows.iter().map(identity).collect()
     }
+}
+
+fn identity(row: &Row) -> Result<PatientIdentity, DatabaseError> {
+    Ok(PatientIdentity {
+        patient_id: row.get::<String>("patient_id")?.into(),
+        accession_number: row.get::<String>("accession_number")?.into(),
+    })
 }
 
 fn study(row: &Row) -> Result<StudySummary, DatabaseError> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use dicom_types::{Phi, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid};
+use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -127,7 +128,8 @@ pub struct Why {
     pub recognised: BTreeSet<Recognised>,
     /// The studies concerned.
     pub studies: Vec<StudyStory>,
-    /// Where nothing is known: the last associations and instances that were refused, newest first.
+    /// Where no study is known: refusals of the very instance that was asked for, or else the last associations and
+    /// instances that were refused, newest first.
     pub recent_refusals: Vec<RecordedEvent>,
 }
 
@@ -146,11 +148,18 @@ impl Store {
             for study in &studies {
                 let mut event = Event::new(EventKind::IdentifiersRead);
                 event.study_instance_uid = Some(study.clone());
-                self.record(event).await?;
+                self.record(event.with(json!({ "question": "why" }))).await?;
             }
         }
-        let recent_refusals =
-            if studies.is_empty() { self.recent_refusals().await? } else { Vec::new() };
+        let (mut recognised, mut recent_refusals) = (recognised, Vec::new());
+        if studies.is_empty() {
+            recent_refusals = self.refusals_of(words).await?;
+            if recent_refusals.is_empty() {
+                recent_refusals = self.recent_refusals().await?;
+            } else {
+                recognised.insert(Recognised::Instance);
+            }
+        }
         let mut stories = Vec::with_capacity(studies.len());
         for study in studies {
             stories.push(self.story(study).await?);
@@ -162,39 +171,38 @@ impl Store {
         &self,
         words: &Phi<String>,
     ) -> Result<(BTreeSet<Recognised>, BTreeSet<StudyInstanceUid>), DatabaseError> {
+        /// The study of what one column of a table names.
+        macro_rules! study_by {
+            ($kind:ident, $table:literal, $column:literal) => {
+                (
+                    Recognised::$kind,
+                    concat!("select study_instance_uid from ", $table, " where ", $column, " = $1"),
+                )
+            };
+            (first $kind:ident, $column:literal) => {
+                (
+                    Recognised::$kind,
+                    concat!(
+                        "select study_instance_uid from event where ",
+                        $column,
+                        " = $1 and study_instance_uid is not null limit 1"
+                    ),
+                )
+            };
+        }
         const LOOKUPS: &[(Recognised, &str)] = &[
-            (
-                Recognised::Study,
-                "select study_instance_uid from study where study_instance_uid = $1",
-            ),
-            (
-                Recognised::Study,
-                "select study_instance_uid from event where study_instance_uid = $1 limit 1",
-            ),
-            (
-                Recognised::Series,
-                "select study_instance_uid from series where series_instance_uid = $1",
-            ),
-            (
-                Recognised::Series,
-                "select study_instance_uid from event \
-                  where series_instance_uid = $1 and study_instance_uid is not null limit 1",
-            ),
+            study_by!(Study, "study", "study_instance_uid"),
+            study_by!(first Study, "study_instance_uid"),
+            study_by!(Series, "series", "series_instance_uid"),
+            study_by!(first Series, "series_instance_uid"),
             (
                 Recognised::Instance,
                 "select series.study_instance_uid from instance \
                    join series on series.series_instance_uid = instance.series_instance_uid \
                   where instance.sop_instance_uid = $1",
             ),
-            (
-                Recognised::Instance,
-                "select study_instance_uid from instance_copy where sop_instance_uid = $1",
-            ),
-            (
-                Recognised::Instance,
-                "select study_instance_uid from event \
-                  where sop_instance_uid = $1 and study_instance_uid is not null limit 1",
-            ),
+            study_by!(Instance, "instance_copy", "sop_instance_uid"),
+            study_by!(first Instance, "sop_instance_uid"),
             (
                 Recognised::Result,
                 "select series.study_instance_uid from result \
@@ -202,14 +210,8 @@ impl Store {
                    join series on series.series_instance_uid = job.series_instance_uid \
                   where result.sop_instance_uid = $1 or result.series_instance_uid = $1",
             ),
-            (
-                Recognised::AccessionNumber,
-                "select study_instance_uid from patient_identity where accession_number = $1",
-            ),
-            (
-                Recognised::PatientId,
-                "select study_instance_uid from patient_identity where patient_id = $1",
-            ),
+            study_by!(AccessionNumber, "patient_identity", "accession_number"),
+            study_by!(PatientId, "patient_identity", "patient_id"),
         ];
         let mut recognised = BTreeSet::new();
         let mut studies = BTreeSet::new();
@@ -407,6 +409,26 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// Refusals of the one instance that the words name: it never came so far as to be of a study.
+    async fn refusals_of(&self, words: &Phi<String>) -> Result<Vec<RecordedEvent>, DatabaseError> {
+        let Ok(uid) = words.expose().trim().parse::<SopInstanceUid>() else {
+            return Ok(Vec::new());
+        };
+        let rows = self
+            .pool
+            .rows(
+                concat!(
+                    "select ",
+                    event_columns!(),
+                    " from event where sop_instance_uid = $1 and kind = 'instance_refused' \
+                      order by seq desc limit $2"
+                ),
+                values![uid.as_str(), REFUSALS],
+            )
+            .await?;
+        rows.iter().map(recorded_event).collect()
     }
 
     async fn recent_refusals(&self) -> Result<Vec<RecordedEvent>, DatabaseError> {

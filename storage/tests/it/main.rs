@@ -19,3 +19,4 @@ mod schema;
 mod settle;
 mod spool;
 mod views;
+mod why;

@@ -4,6 +4,7 @@
 //! id or accession number, which the ledger records.
 
 mod access;
+mod audit;
 mod health;
 mod ordered;
 mod page;
@@ -125,7 +126,8 @@ fn router(facts: Facts) -> Router {
         .route("/metrics", get(metrics).route_layer(need(Role::Viewer)))
         .route("/health", get(health::ready))
         .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready));
+        .route("/health/ready", get(health::ready))
+        .merge(audit::routes().route_layer(need(Role::Auditor)));
     for rest::Operation { path, needed, handler, .. } in rest::operations() {
         let handler = match needed {
             Some(role) => handler.route_layer(need(role)),

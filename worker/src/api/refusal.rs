@@ -73,7 +73,9 @@ impl From<OperatorError> for Refusal {
     fn from(error: OperatorError) -> Self {
         match error {
             OperatorError::Unknown { .. } => Self::NotFound("there is no such job"),
-            OperatorError::State { .. } => Self::Conflict(error.to_string()),
+            OperatorError::State { .. } | OperatorError::Recalled { .. } => {
+                Self::Conflict(error.to_string())
+            }
             OperatorError::Database(error) => error.into(),
         }
     }

@@ -1,8 +1,12 @@
 //! `prosector audit`: what was received, what was done with it, and whether the ledger is whole.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use clap::Subcommand;
-use prosector_storage::{Event, EventFilter, EventKind, JobId, Store};
+use dicom_types::Phi;
+use prosector_storage::{EventFilter, EventKind, JobId, PatientIdentity, Store, StudySummary};
+use serde_json::json;
 
 use super::filter::Filter;
 use super::table::{Format, Table};
@@ -13,7 +17,13 @@ use crate::views::View;
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Studies, newest first
-    Studies(Filter),
+    Studies {
+        #[command(flatten)]
+        filter: Filter,
+        /// Show patient ids and accession numbers too; the ledger records it
+        #[arg(long)]
+        identifiers: bool,
+    },
     /// Instances, newest first
     Instances(Filter),
     /// Entries of the ledger in their order
@@ -51,19 +61,25 @@ pub(super) enum Command {
 pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
     let store = super::connect(config).await?;
     match command {
-        Command::Studies(filter) => {
-            note_identity_question(&store, filter).await?;
+        Command::Studies { filter, identifiers } => {
+            filter.note(&store, "studies").await?;
             let listing = store.list_studies(&filter.audit(), &filter.page()).await?;
-            print_rows(&listing.rows, filter.format)?;
+            if *identifiers {
+                print_with_identifiers(&store, &listing.rows, filter.format).await?;
+            } else {
+                print_rows(&listing.rows, filter.format)?;
+            }
             say_next(listing.next.as_ref(), filter.format)?;
         }
         Command::Instances(filter) => {
-            note_identity_question(&store, filter).await?;
+            filter.note(&store, "instances").await?;
             let listing = store.list_instances(&filter.audit(), &filter.page()).await?;
             print_rows(&listing.rows, filter.format)?;
             say_next(listing.next.as_ref(), filter.format)?;
         }
         Command::Events { filter, job, kind, after_seq } => {
+            filter.check_for_events()?;
+            filter.note(&store, "events").await?;
             let audit = filter.audit();
             let wanted = EventFilter {
                 since: filter.since(),
@@ -72,6 +88,8 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
                 study_instance_uid: audit.study_instance_uid,
                 series_instance_uid: audit.series_instance_uid,
                 job_id: *job,
+                patient_id: audit.patient_id,
+                accession_number: audit.accession_number,
                 after_seq: *after_seq,
             };
             let events = store.events(&wanted, filter.limit()).await?;
@@ -97,6 +115,32 @@ pub(super) fn print_rows<T: View>(rows: &[T], format: Format) -> Result<()> {
     output::print(&table.render(format)?)
 }
 
+/// Prints studies with the identifiers that they came with: several where a study came with several.
+async fn print_with_identifiers(
+    store: &Store,
+    studies: &[StudySummary],
+    format: Format,
+) -> Result<()> {
+    let uids: Vec<_> = studies.iter().map(|study| study.study_instance_uid.clone()).collect();
+    let identities = store.show_identities(&uids, "studies", "cli").await?;
+    let mut columns = StudySummary::COLUMNS.to_vec();
+    columns.extend(["patient_id", "accession_number"]);
+    let mut table = Table::new(&columns);
+    for study in studies {
+        let known = identities.get(&study.study_instance_uid).map_or(&[][..], Vec::as_slice);
+        let column = |value: fn(&PatientIdentity) -> &Phi<String>| {
+            let values: BTreeSet<&str> =
+                known.iter().map(|identity| value(identity).expose().as_str()).collect();
+            json!(values.into_iter().collect::<Vec<_>>().join(" "))
+        };
+        let mut row = study.values();
+        row.push(column(|identity| &identity.patient_id));
+        row.push(column(|identity| &identity.accession_number));
+        table.push(row);
+    }
+    output::print(&table.render(format)?)
+}
+
 /// Says on the terminal where the next page begins; machines ask with `--limit`.
 pub(super) fn say_next(next: Option<&prosector_storage::Cursor>, format: Format) -> Result<()> {
     match next {
@@ -105,11 +149,4 @@ pub(super) fn say_next(next: Option<&prosector_storage::Cursor>, format: Format)
         }
         _ => Ok(()),
     }
-}
-
-async fn note_identity_question(store: &Store, filter: &Filter) -> Result<()> {
-    if filter.names_a_patient() {
-        store.record(Event::new(EventKind::IdentifiersRead)).await?;
-    }
-    Ok(())
 }

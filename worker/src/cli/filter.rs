@@ -2,10 +2,11 @@
 
 use clap::Args;
 use dicom_types::{AeTitle, Phi, SeriesInstanceUid, StudyInstanceUid};
-use prosector_storage::{AuditFilter, Cursor, JobState, Page};
+use prosector_storage::{AuditFilter, Cursor, DatabaseError, JobState, Page, Store};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
+use super::UsageError;
 use super::table::Format;
 
 /// Which rows are wanted, how many, and how they are printed.
@@ -76,14 +77,31 @@ impl Filter {
         self.limit
     }
 
-    /// Whether the question names a patient, which the ledger records.
-    pub(super) fn names_a_patient(&self) -> bool {
-        self.patient_id.is_some() || self.accession.is_some()
+    /// Has the ledger record a question that names a patient, before it is answered.
+    pub(super) async fn note(&self, store: &Store, question: &str) -> Result<(), DatabaseError> {
+        if self.patient_id.is_none() && self.accession.is_none() {
+            return Ok(());
+        }
+        store.note_identity_question(question, "cli", &self.audit()).await
+    }
+
+    /// Refuses what does not restrict the entries of the ledger, so that no answer is wider than its question.
+    pub(super) fn check_for_events(&self) -> Result<(), UsageError> {
+        for (is_given, name) in [
+            (self.ae.is_some(), "--ae"),
+            (self.state.is_some(), "--state"),
+            (self.after.is_some(), "--after (use --after-seq)"),
+        ] {
+            if is_given {
+                return Err(UsageError(format!("entries of the ledger have no {name}")));
+            }
+        }
+        Ok(())
     }
 }
 
 /// Reads a point in time: RFC 3339, a date (midnight UTC), or how long ago it is.
-pub(super) fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
+pub(crate) fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(time);
     }

@@ -42,6 +42,7 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
     let store = super::connect(config).await?;
     match command {
         Command::List(filter) => {
+            filter.note(&store, "jobs").await?;
             let listing = store.list_jobs(&filter.audit(), &filter.page()).await?;
             print_rows(&listing.rows, filter.format)?;
             say_next(listing.next.as_ref(), filter.format)?;

@@ -31,6 +31,7 @@ use clap::{Parser, Subcommand};
 use prosector_storage::Store;
 
 use crate::config::{Config, ConfigError, Loaded, Packs};
+pub(crate) use filter::parse_time;
 pub(crate) use table::{Format, Table};
 
 /// DICOM-native segmentation worker: CT and MR series in, DICOM segmentations out.

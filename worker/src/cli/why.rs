@@ -10,7 +10,7 @@ use prosector_storage::{StudyStory, Why};
 use super::table::Format;
 use super::{Outcome, output};
 use crate::config::Config;
-use crate::views::{sentence, time_text, why_object};
+use crate::views::{sentence, subject, time_text, why_object};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -56,6 +56,17 @@ fn story(why: &Why) -> String {
 
 fn tell(study: &StudyStory, text: &mut String) {
     let _ = writeln!(text, "study {}", study.study_instance_uid);
+    for answer in study.answers() {
+        let _ = writeln!(
+            text,
+            "  {}: {} [{}]{}",
+            subject(&answer.about),
+            answer.state,
+            answer.reason_code,
+            if answer.count > 1 { format!(" ({})", answer.count) } else { String::new() }
+        );
+    }
+    text.push_str(" what happened\n");
     // Instances come by the hundred: lines that say the same are told once, with their number.
     for same in study.entries.chunk_by(|a, b| sentence(a) == sentence(b)) {
         let (Some(first), Some(last)) = (same.first(), same.last()) else { continue };

@@ -13,15 +13,19 @@ use dicom_io::scp::{
 use dicom_io::tls::TlsRefusal;
 use dicom_types::{AeTitle, SopInstanceUid};
 use prosector_storage::{
-    AssociationEnd, AssociationId, AssociationOutcome as RecordedOutcome, InstanceOutcome, Intake,
-    NewAssociation, NewInstance, ReasonCode, Reported, Sha256Digest, Spool, SpoolKey, SpoolWriter,
-    Store,
+    AssociationEnd, AssociationId, AssociationOutcome as RecordedOutcome, Event, EventKind,
+    InstanceOutcome, Intake, NewAssociation, NewInstance, ReasonCode, Reported, Sha256Digest,
+    Spool, SpoolKey, SpoolWriter, Store,
 };
+use serde_json::json;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{commitment, facts};
 use crate::deliver;
+
+/// The spool keeps its reserve.
+const DISK_RESERVE: ReasonCode = ReasonCode::new("disk_reserve");
 
 /// Keeps what associations bring: bytes in the spool, rows in the store.
 #[derive(Debug)]
@@ -68,6 +72,29 @@ impl Receiver {
             called_ae_title,
             peer_address: peer.ip(),
         }
+    }
+}
+
+impl Receiver {
+    /// Why an instance is refused, as a code.
+    fn refusal(&self, status: StoreStatus) -> ReasonCode {
+        match status {
+            StoreStatus::OutOfResources if self.is_full() => DISK_RESERVE,
+            StoreStatus::OutOfResources => ReasonCode::new("out_of_resources"),
+            StoreStatus::DatasetMismatch => ReasonCode::new("data_set_mismatch"),
+            StoreStatus::CannotUnderstand => ReasonCode::new("data_set_unreadable"),
+            StoreStatus::InvalidInstance => ReasonCode::new("invalid_instance_uid"),
+            StoreStatus::SopClassNotSupported => ReasonCode::new("sop_class_not_supported"),
+            StoreStatus::NotAuthorized => ReasonCode::new("not_authorized"),
+            StoreStatus::Success | StoreStatus::ProcessingFailure => {
+                ReasonCode::new("processing_failure")
+            }
+        }
+    }
+
+    /// Whether the spool keeps its reserve and takes nothing more.
+    fn is_full(&self) -> bool {
+        self.spool.space().is_ok_and(|space| !space.admits(0))
     }
 }
 
@@ -141,6 +168,21 @@ impl InstanceReceiver for Receiver {
             %status,
             "instance refused"
         );
+        let association_id = self.open.lock().await.get(&request.association.id).copied();
+        let event = Event::new(EventKind::InstanceRefused)
+            .because(self.refusal(status))
+            .of_instance(&request.sop_instance_uid)
+            .of_association(association_id)
+            .with(json!({
+                "calling_ae_title": request.association.calling_ae_title.as_str(),
+                "status": status.to_string(),
+            }));
+        if let Err(error) = self.store.record(event).await {
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "refused instance not recorded"
+            );
+        }
     }
 
     async fn commitment_requested(

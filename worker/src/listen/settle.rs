@@ -24,6 +24,7 @@ const BATCH: u32 = 32;
 /// Longest sleep between two looks.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const NOT_A_VOLUME: ReasonCode = ReasonCode::new("not_a_volume");
+const TOO_FEW_SLICES: ReasonCode = ReasonCode::new("too_few_slices");
 const MATCHED: ReasonCode = ReasonCode::new("matched");
 const NOT_MATCHED: ReasonCode = ReasonCode::new("condition_not_met");
 const MODEL_REFUSED: ReasonCode = ReasonCode::new("model_unavailable");
@@ -160,7 +161,9 @@ impl Settler {
             let protocol = protocols.iter().find(|p| p.name == decision.protocol);
             let protocol = protocol.context("routing names a protocol that is not there")?;
             let (outcome, reason_code, reason) = match decision.outcome {
-                Outcome::NotMatched(reason) => (DecisionOutcome::NotMatched, NOT_MATCHED, reason),
+                Outcome::NotMatched(reason) => {
+                    (DecisionOutcome::NotMatched, not_matched(&reason), reason)
+                }
                 Outcome::Matched => match self.packs.get(&protocol.model) {
                     Err(error) => {
                         let reason = format!("{:#}", anyhow::Error::new(error));
@@ -190,6 +193,14 @@ impl Settler {
     }
 }
 
+/// The code for a condition that does not hold: that a series is too short has its own.
+fn not_matched(reason: &str) -> ReasonCode {
+    let is_about_length = ["number of instances is", "number of slices is"]
+        .iter()
+        .any(|words| reason.starts_with(words));
+    if is_about_length && reason.ends_with("or more") { TOO_FEW_SLICES } else { NOT_MATCHED }
+}
+
 fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> NewJob {
     let order = Order::of_protocol(protocol, stack);
     NewJob {
@@ -205,8 +216,11 @@ fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> New
 
 /// Why a series has no volume.
 fn refusals(sources: &[SeriesSource]) -> Vec<Decision> {
-    let reasons = sources.iter().flat_map(SeriesSource::reasons);
-    reasons.map(|reason| about_series(NOT_A_VOLUME, reason)).collect()
+    let of_source = |source: &SeriesSource| {
+        let code = if source.is_single_slices() { TOO_FEW_SLICES } else { NOT_A_VOLUME };
+        source.reasons().into_iter().map(move |reason| about_series(code.clone(), reason))
+    };
+    sources.iter().flat_map(of_source).collect()
 }
 
 /// What of a series with a volume its results do not show: other volumes, and what is none.

@@ -65,6 +65,13 @@ impl SeriesSource {
         self.reasons().into_iter().chain(self.further_volumes()).collect()
     }
 
+    /// Whether all that is wrong is that there are single slices, which span no volume.
+    pub(crate) fn is_single_slices(&self) -> bool {
+        let is_single =
+            |reason: &ReadSeriesError| matches!(reason, ReadSeriesError::SingleSlice { .. });
+        !self.refusals.is_empty() && self.refusals.iter().all(|refusal| is_single(&refusal.reason))
+    }
+
     /// What routing needs to know, for the conditions of `protocols`.
     pub(crate) fn facts(&self, protocols: &[Protocol]) -> SeriesFacts {
         let mut facts = SeriesFacts::new(self.instances.len());
