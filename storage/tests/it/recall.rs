@@ -40,7 +40,7 @@ fn note(job: &RecallableJob) -> NewResult {
         deliveries: job
             .destinations()
             .into_iter()
-            .map(|destination| NewDelivery { destination })
+            .map(|destination| NewDelivery { destination, fallbacks: Vec::new() })
             .collect(),
     }
 }
@@ -70,7 +70,7 @@ async fn results_are_found_by_pack_protocol_and_time(bench: Bench) {
     let of_protocol = bench.store.recallable(&protocol("ct", None)).await.unwrap();
     assert_eq!(of_protocol.len(), 2);
     assert!(bench.store.recallable(&protocol("mr", None)).await.unwrap().is_empty());
-    let later = done.recorded_at + Duration::from_secs(60);
+    let later = done.recorded_at + Duration::from_mins(1);
     assert!(bench.store.recallable(&protocol("ct", Some(later))).await.unwrap().is_empty());
 }
 

@@ -207,8 +207,8 @@ async fn note(
     .await??;
     let spool_key = SpoolKey::for_result(job.job_id, &note.sop_instance_uid);
     spool.put(&spool_key, &note.bytes).await?;
-    let deliveries =
-        job.destinations().into_iter().map(|destination| NewDelivery { destination }).collect();
+    let to = |destination| NewDelivery { destination, fallbacks: Vec::new() };
+    let deliveries = job.destinations().into_iter().map(to).collect();
     Ok(Some(NewResult {
         sha256: Sha256Digest::of(&note.bytes),
         size_bytes: note.bytes.len() as u64,

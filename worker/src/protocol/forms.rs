@@ -135,6 +135,7 @@ impl Forms {
             ResultForm::Rtstruct => Product::StructureSet,
             ResultForm::Labelmap => Product::Labelmap,
             ResultForm::Picture => Product::Picture,
+            ResultForm::RejectionNote => unreachable!("nobody can ask for a rejection note"),
             ResultForm::Sr => match self.segmentation() {
                 SegmentationType::Binary => Product::Report,
                 SegmentationType::Labelmap => Product::ReportOfLabelmap,
@@ -159,6 +160,7 @@ enum Kind {
     Regions,
     Measurements,
     Pictures,
+    Rejections,
 }
 
 fn kind(form: ResultForm) -> Kind {
@@ -166,6 +168,7 @@ fn kind(form: ResultForm) -> Kind {
         ResultForm::Seg | ResultForm::Labelmap | ResultForm::Rtstruct => Kind::Regions,
         ResultForm::Sr => Kind::Measurements,
         ResultForm::Picture => Kind::Pictures,
+        ResultForm::RejectionNote => Kind::Rejections,
     }
 }
 
