@@ -40,10 +40,17 @@ pub struct Attribute {
     keyword: &'static str,
     tag: Tag,
     kind: ValueKind,
+    longest: Option<usize>,
 }
 
 impl Attribute {
     fn new(keyword: &'static str, tag: Tag, vr: VirtualVr) -> Option<Self> {
+        // PS3.5 6.2: characters of one value.
+        let longest = match vr.relaxed() {
+            VR::CS | VR::AE | VR::SH => Some(16),
+            VR::LO | VR::UI => Some(64),
+            _ => None,
+        };
         let kind = match vr.relaxed() {
             VR::LO | VR::LT | VR::PN | VR::ST | VR::UC | VR::UT | VR::SH => ValueKind::FreeText,
             VR::AE | VR::CS | VR::DA | VR::DT | VR::TM | VR::UI | VR::UR | VR::AT => {
@@ -63,7 +70,7 @@ impl Attribute {
             _ => return None,
         };
         let is_generic = keyword.starts_with("Generic") || keyword == "PrivateCreator";
-        (!is_generic).then_some(Self { keyword, tag, kind })
+        (!is_generic).then_some(Self { keyword, tag, kind, longest })
     }
 
     /// The attribute named by `keyword`: as the standard writes it (`BodyPartExamined`), in another case, or with
@@ -93,6 +100,11 @@ impl Attribute {
     /// What its values are.
     pub fn kind(&self) -> ValueKind {
         self.kind
+    }
+
+    /// Most characters that one value may have, where PS3.5 6.2 sets a bound that people meet.
+    pub fn longest(&self) -> Option<usize> {
+        self.longest
     }
 
     /// Values of the attribute in `dataset`, padding removed, empty ones left out: at its top or, of an enhanced
@@ -128,6 +140,7 @@ mod tests {
             assert_eq!(attribute.keyword(), "BodyPartExamined");
             assert_eq!(attribute.tag(), (0x0018, 0x0015));
             assert_eq!(attribute.kind(), ValueKind::Code);
+            assert_eq!(attribute.longest(), Some(16));
         }
         assert_eq!(Attribute::by_keyword("series_instance_uid").unwrap().tag(), (0x0020, 0x000E));
         assert_eq!(Attribute::by_keyword("PatientAge").unwrap().kind(), ValueKind::Age);

@@ -89,7 +89,7 @@ async fn dispatch(database: &str, bench: &Bench) {
         let evidence = serde_json::json!({});
         let settled = Instant::now();
         let jobs = std::slice::from_ref(&job);
-        bench.store.settle_series(&candidate, &evidence, &[], jobs).await.unwrap();
+        bench.store.settle_series(&candidate, &evidence, &[], jobs, None).await.unwrap();
         let next = NextJob::Id(job.job_id);
         let lease = bench.store.lease_job(next, "worker", LONG).await.unwrap().unwrap();
         to_lease.push(settled.elapsed());

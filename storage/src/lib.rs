@@ -37,11 +37,13 @@ pub use intake::{
     PatientIdentity,
 };
 pub use job::{
-    AfterFailure, AttemptLimit, Decision, DecisionOutcome, Failure, JobFailure, JobId, JobInputs,
-    JobOutcome, JobState, Lapsed, LeaseError, LeasedJob, NewDelivery, NewJob, NewResult, NextJob,
-    OperatorError, Ordered, ParseDecisionOutcomeError, ParseJobStateError, ParsePriorityError,
-    ParseResultFormError, Priority, ProtocolRevision, ResultForm, Retried, SettleCandidate,
-    SettleError, SettlePolicy, Settled, TargetMeasurement,
+    AfterFailure, AttemptLimit, ChosenSeries, Decision, DecisionOutcome, Failure, JobFailure,
+    JobId, JobInputs, JobOutcome, JobState, Lapsed, LeaseError, LeasedJob, NewDelivery, NewJob,
+    NewResult, NextJob, OperatorError, Ordered, ParseDecisionOutcomeError, ParseJobStateError,
+    ParsePriorityError, ParseResultFormError, Priority, ProtocolRevision, RecordedDuration,
+    RecordedRouting, ResultForm, Retried, RoutingCursor, RoutingPage, RoutingRecord,
+    SettleCandidate, SettleError, SettlePolicy, Settled, StudyToChoose, Taken, TargetMeasurement,
+    read_taken,
 };
 pub use outbox::OutboxEntry;
 pub use provenance::{

@@ -79,7 +79,15 @@ fn about_series(story: &StudyStory, series: &SeriesSummary, answers: &mut Vec<An
     if let Some(missing) = missing_instances(story, uid) {
         answers.push(answer(about.clone(), "incomplete", INSTANCES_MISSING, missing));
     }
-    for decision in series.decisions.iter().filter(|decision| is_told(decision)) {
+    for (index, decision) in series.decisions.iter().enumerate() {
+        // A choice among the series of the study takes the place of what was decided of the series by itself.
+        let is_replaced = decision.protocol_name.is_some()
+            && series.decisions[index + 1..]
+                .iter()
+                .any(|d| d.protocol_name == decision.protocol_name);
+        if is_replaced || !is_told(decision) {
+            continue;
+        }
         let about = match &decision.protocol_name {
             Some(protocol) => AnswerAbout::Protocol(uid.clone(), protocol.clone()),
             None => about.clone(),
@@ -96,11 +104,13 @@ fn about_series(story: &StudyStory, series: &SeriesSummary, answers: &mut Vec<An
 }
 
 /// A protocol that does not apply is the business of the one that does, or of the series as a whole, unless it is for
-/// want of slices: then somebody expects a result.
+/// want of slices or because of another series: then somebody expects a result.
 fn is_told(decision: &DecisionSummary) -> bool {
     match decision.outcome {
-        DecisionOutcome::Matched => false,
-        DecisionOutcome::NotMatched => decision.reason_code == TOO_FEW_SLICES,
+        DecisionOutcome::Matched => decision.reason_code == ReasonCode::CHOICE_WAITS,
+        DecisionOutcome::NotMatched => {
+            [TOO_FEW_SLICES, ReasonCode::OTHER_SERIES_CHOSEN].contains(&decision.reason_code)
+        }
         DecisionOutcome::Refused => true,
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::digest::Sha256Digest;
 use crate::outbox::enqueue;
 use crate::provenance::{Event, EventKind, ReasonCode};
-use crate::store::sql::{Row, Transaction, locking, shape, values};
+use crate::store::sql::{Row, Statement, Transaction, locking, shape, values};
 use crate::store::{DatabaseError, Store};
 
 use super::JobId;
@@ -24,6 +24,11 @@ pub enum NextJob {
     Id(JobId),
     /// The most urgent that is due, the oldest first.
     MostUrgent,
+    /// The oldest of those that are due and have waited longer than this, so that nothing waits for ever; but a stat
+    /// job before it, and the most urgent where none has waited so long.
+    LongestWaiting(Duration),
+    /// The oldest stat job that is due.
+    Stat,
 }
 
 /// A job on lease. `lease_number` tells this lease from every other one of the same job, so that a worker that was
@@ -67,7 +72,46 @@ pub struct Lapsed {
     pub deliveries: u64,
 }
 
+/// Leases the first job that is due, of those that a condition lets through, in some order.
+macro_rules! leasing {
+    ($condition:literal, $order:literal) => {
+        Statement::Each {
+            postgres: concat!(leasing!(@ $condition, $order), " for update skip locked) and state = 'queued' returning job_id"),
+            sqlite: concat!(leasing!(@ $condition, $order), ") and state = 'queued' returning job_id"),
+        }
+    };
+    (@ $condition:literal, $order:literal) => {
+        concat!(
+            "update job set state = 'running', attempt = attempt + 1, lease_number = lease_number + 1, \
+                    lease_owner = $1, lease_expires_at = $2, started_at = coalesce(started_at, $3), \
+                    reason_code = null, reason = null \
+              where job_id = (select job_id from job where state = 'queued' and next_attempt_at <= $3 ",
+            $condition,
+            " order by ",
+            $order,
+            " limit 1"
+        )
+    };
+}
+
 impl Store {
+    /// Whether a stat job waits for a worker.
+    ///
+    /// # Errors
+    /// Where the database cannot answer.
+    pub async fn stat_job_waits(&self) -> Result<bool, DatabaseError> {
+        let now = self.pool.now().await?;
+        let row = self
+            .pool
+            .row(
+                "select 1 as one from job \
+                  where state = 'queued' and priority = 0 and next_attempt_at <= $1 limit 1",
+                values![now],
+            )
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Gives `worker` a lease of `ttl` on a job, or nothing where the job is not queued, not due yet, or taken.
     ///
     /// The attempt is counted here. Two workers never get the same job.
@@ -97,22 +141,20 @@ impl Store {
                     .await?
             }
             NextJob::MostUrgent => {
-                transaction
-                    .row(
-                        locking!(
-                            "update job set state = 'running', attempt = attempt + 1, lease_number = lease_number + 1, \
-                                    lease_owner = $1, lease_expires_at = $2, started_at = coalesce(started_at, $3), \
-                                    reason_code = null, reason = null \
-                              where job_id = (select job_id from job \
-                                               where state = 'queued' and next_attempt_at <= $3 \
-                                               order by priority, created_at, job_id \
-                                               limit 1",
-                            ") and state = 'queued' \
-                             returning job_id"
-                        ),
-                        values![worker, expires_at, now],
-                    )
-                    .await?
+                let order = leasing!("", "priority, created_at, job_id");
+                transaction.row(order, values![worker, expires_at, now]).await?
+            }
+            NextJob::LongestWaiting(ageing) => {
+                let order = leasing!(
+                    "",
+                    "case when priority = 0 then 0 when created_at <= $4 then 1 else 2 + priority end, \
+                     created_at, job_id"
+                );
+                transaction.row(order, values![worker, expires_at, now, now - ageing]).await?
+            }
+            NextJob::Stat => {
+                let order = leasing!("and priority = 0", "created_at, job_id");
+                transaction.row(order, values![worker, expires_at, now]).await?
             }
         };
         let Some(taken) = taken else { return Ok(None) };

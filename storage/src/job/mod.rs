@@ -8,6 +8,7 @@ mod lease;
 mod operator;
 mod order;
 mod outcome;
+mod routing;
 mod settle;
 mod state;
 
@@ -18,6 +19,10 @@ pub use order::Ordered;
 pub use outcome::{
     AfterFailure, AttemptLimit, Failure, JobFailure, JobOutcome, LeaseError, NewDelivery,
     NewResult, TargetMeasurement,
+};
+pub use routing::{
+    ChosenSeries, RecordedDuration, RecordedRouting, RoutingCursor, RoutingPage, RoutingRecord,
+    StudyToChoose, Taken, read_taken,
 };
 pub use settle::{
     Decision, DecisionOutcome, NewJob, ParseDecisionOutcomeError, ProtocolRevision,

@@ -14,6 +14,7 @@ use crate::store::sql::{Transaction, Value, places, values};
 use crate::store::{DatabaseError, Store};
 use crate::words::words;
 
+use super::routing::{RoutingRecord, keep};
 use super::state::{JobState, Priority};
 use super::{JobId, cancel_deliveries};
 
@@ -127,6 +128,12 @@ pub enum SettleError {
         /// The series.
         series: SeriesInstanceUid,
     },
+    /// Instances came, or somebody else made the choice, since the study was looked at.
+    #[error("study {study} changed while one of its series was being chosen")]
+    StudyChanged {
+        /// The study.
+        study: StudyInstanceUid,
+    },
     /// The database did not do it.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -225,7 +232,8 @@ impl Store {
     /// A job that is there already is left as it is. A new job takes the place of the other jobs of the same protocol
     /// on the same series: those that have not ended stop, those that have (cancelled ones too, so that nobody runs
     /// them again) are marked, and what they have not delivered yet is not delivered any more.
-    /// Settling with no jobs is how "nothing matched" is recorded.
+    /// Settling with no jobs is how "nothing matched" is recorded, unless a choice among the series of the study is
+    /// still to be made. `record` keeps what routing knew, where the series is a volume.
     ///
     /// # Errors
     /// [`SettleError::Changed`] where `candidate` is out of date: look at the series again.
@@ -235,29 +243,31 @@ impl Store {
         evidence: &serde_json::Value,
         decisions: &[Decision],
         jobs: &[NewJob],
+        record: Option<&RoutingRecord>,
     ) -> Result<Settled, SettleError> {
+        let (study, series) = (&candidate.study_instance_uid, &candidate.series_instance_uid);
         let mut transaction = self.begin().await?;
         settle(&mut transaction, candidate, evidence).await?;
-        note_decisions(&mut transaction, candidate, decisions).await?;
+        note_decisions(&mut transaction, series, candidate.revision, decisions).await?;
+        if let Some(record) = record {
+            keep(&mut transaction, study, series, candidate.revision, record).await?;
+        }
         let mut settled = Settled::default();
         for job in jobs {
-            let place = (&candidate.study_instance_uid, &candidate.series_instance_uid);
-            if insert_job(&mut transaction, place, job).await? {
+            if insert_job(&mut transaction, (study, series), job).await? {
                 supersede_others(&mut transaction, candidate, job, &mut settled).await?;
                 settled.created.push(job.job_id);
             } else {
                 settled.known.push(job.job_id);
             }
         }
-        if jobs.is_empty() {
+        if jobs.is_empty() && !record.is_some_and(|record| record.awaits_choice) {
             let reason_code = decisions
                 .iter()
                 .find(|decision| decision.protocol_name.is_none())
                 .map_or(ReasonCode::NO_PROTOCOL, |decision| decision.reason_code.clone());
             let event = Event::new(EventKind::NothingMatched).because(reason_code);
-            transaction.record(
-                event.of_series(&candidate.study_instance_uid, &candidate.series_instance_uid),
-            );
+            transaction.record(event.of_series(study, series));
         }
         transaction.commit().await?;
         Ok(settled)
@@ -311,9 +321,10 @@ async fn settle(
     Ok(())
 }
 
-async fn note_decisions(
+pub(super) async fn note_decisions(
     transaction: &mut Transaction,
-    candidate: &SettleCandidate,
+    series: &SeriesInstanceUid,
+    revision: u64,
     decisions: &[Decision],
 ) -> Result<(), DatabaseError> {
     let now = transaction.now();
@@ -323,8 +334,8 @@ async fn note_decisions(
                 "insert into decision (series_instance_uid, revision, protocol_name, outcome, reason_code, reason, \
                  decided_at) values ($1, $2, $3, $4, $5, $6, $7)",
                 values![
-                    candidate.series_instance_uid.as_str(),
-                    candidate.revision,
+                    series.as_str(),
+                    revision,
                     decision.protocol_name.as_deref(),
                     decision.outcome.as_str(),
                     decision.reason_code.as_str(),

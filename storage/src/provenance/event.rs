@@ -38,6 +38,12 @@ words! {
     OwnResultReturned = "own_result_returned",
     /// A series was found complete.
     SeriesSettled = "series_settled",
+    /// Of the series of a study, a protocol takes this one.
+    SeriesChosen = "series_chosen",
+    /// Protocols were read and are in force.
+    ProtocolsLoaded = "protocols_loaded",
+    /// Protocols were read, are wrong, and are not in force: the old ones stay.
+    ProtocolsRefused = "protocols_refused",
     /// No protocol applies to a series.
     NothingMatched = "nothing_matched",
     /// A job was made.

@@ -38,6 +38,12 @@ impl ReasonCode {
     pub const OPERATOR: Self = Self::new("operator");
     /// The listener that held the association is gone.
     pub const LISTENER_LOST: Self = Self::new("listener_lost");
+    /// Another series of the study is taken in its place, or it is taken again.
+    pub const SERIES_CHOSEN: Self = Self::new("series_chosen");
+    /// A protocol takes one series of the study, and the study is not complete yet.
+    pub const CHOICE_WAITS: Self = Self::new("choice_waits_for_study");
+    /// A protocol takes another series of the study.
+    pub const OTHER_SERIES_CHOSEN: Self = Self::new("other_series_chosen");
     /// No protocol applies to the series.
     pub const NO_PROTOCOL: Self = Self::new("no_protocol");
     /// The series has a volume, and this is not in it.

@@ -21,6 +21,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0002_audit_views.sql"),
     ),
     (
+        3,
+        "routing",
+        include_str!("../../../migrations/postgres/0003_routing.sql"),
+        include_str!("../../../migrations/sqlite/0003_routing.sql"),
+    ),
+    (
         20,
         "audit",
         include_str!("../../../migrations/postgres/0020_audit.sql"),

@@ -128,7 +128,13 @@ impl Bench {
         let evidence = serde_json::json!({ "quiet_s": 10, "instances": candidate.instance_count });
         let settled = self
             .store
-            .settle_series(&candidate, &evidence, &[matched(name)], std::slice::from_ref(&job))
+            .settle_series(
+                &candidate,
+                &evidence,
+                &[matched(name)],
+                std::slice::from_ref(&job),
+                None,
+            )
             .await
             .unwrap();
         (job.job_id, settled)

@@ -15,6 +15,7 @@ mod random_walk;
 mod recall;
 mod retention;
 mod roles;
+mod routing;
 mod schema;
 mod settle;
 mod spool;

@@ -99,7 +99,8 @@ async fn settling_twice_is_refused(bench: Bench) {
     let candidate = bench.candidate(1).await;
     bench.settle(1, "ct").await;
 
-    let error = bench.store.settle_series(&candidate, &json!({}), &[], &[]).await.unwrap_err();
+    let error =
+        bench.store.settle_series(&candidate, &json!({}), &[], &[], None).await.unwrap_err();
 
     assert!(matches!(error, SettleError::Changed { .. }), "{error:?}");
 }
@@ -109,7 +110,8 @@ async fn an_instance_in_between_is_noticed(bench: Bench) {
     let candidate = bench.candidate(1).await;
     bench.receive(1, &[2]).await;
 
-    let error = bench.store.settle_series(&candidate, &json!({}), &[], &[]).await.unwrap_err();
+    let error =
+        bench.store.settle_series(&candidate, &json!({}), &[], &[], None).await.unwrap_err();
 
     assert!(matches!(error, SettleError::Changed { .. }), "{error:?}");
     assert_eq!(bench.candidate(1).await.instance_count, 2);
@@ -123,8 +125,11 @@ async fn the_same_job_is_not_made_twice(bench: Bench) {
     let mut same = bench.new_job(1, "ct").await;
     same.job_id = job;
 
-    let settled =
-        bench.store.settle_series(&candidate, &json!({}), &[matched("ct")], &[same]).await.unwrap();
+    let settled = bench
+        .store
+        .settle_series(&candidate, &json!({}), &[matched("ct")], &[same], None)
+        .await
+        .unwrap();
 
     assert!(settled.created.is_empty() && settled.superseded.is_empty());
     assert_eq!(settled.known, [job]);
@@ -197,7 +202,7 @@ async fn nothing_matched_is_recorded_with_its_reason(bench: Bench) {
         },
     ];
 
-    bench.store.settle_series(&candidate, &json!({}), &decisions, &[]).await.unwrap();
+    bench.store.settle_series(&candidate, &json!({}), &decisions, &[], None).await.unwrap();
 
     let series = bench.store.series_of_study(&study_uid(1)).await.unwrap();
     let codes: Vec<_> =
@@ -219,7 +224,7 @@ async fn a_failed_settling_leaves_nothing(bench: Bench) {
 
     let error = bench
         .store
-        .settle_series(&candidate, &json!({}), &[matched("ct")], &[job])
+        .settle_series(&candidate, &json!({}), &[matched("ct")], &[job], None)
         .await
         .unwrap_err();
 
@@ -238,7 +243,7 @@ async fn a_held_job_is_not_queued(bench: Bench) {
 
     bench
         .store
-        .settle_series(&candidate, &json!({}), &[matched("ct")], std::slice::from_ref(&job))
+        .settle_series(&candidate, &json!({}), &[matched("ct")], std::slice::from_ref(&job), None)
         .await
         .unwrap();
 

@@ -63,7 +63,7 @@ async fn answers(bench: &Bench, expected: &[(&str, &str)]) {
 
 async fn settle_with(bench: &Bench, evidence: serde_json::Value, decisions: &[Decision]) {
     let candidate = bench.candidate(1).await;
-    bench.store.settle_series(&candidate, &evidence, decisions, &[]).await.unwrap();
+    bench.store.settle_series(&candidate, &evidence, decisions, &[], None).await.unwrap();
 }
 
 fn refused(protocol: Option<&str>, code: &'static str) -> Decision {
@@ -184,7 +184,11 @@ async fn a_job_that_a_person_has_to_release(bench: Bench) {
     let candidate = bench.candidate(1).await;
     let mut job = bench.new_job(1, "ct").await;
     job.hold = Some(ReasonCode::new("implausible_volume"));
-    bench.store.settle_series(&candidate, &json!({}), &[matched("ct")], &[job]).await.unwrap();
+    bench
+        .store
+        .settle_series(&candidate, &json!({}), &[matched("ct")], &[job], None)
+        .await
+        .unwrap();
 
     answers(&bench, &[("held", "implausible_volume")]).await;
 }

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::open_packs::OpenPacks;
+use crate::protocol::LiveProtocols;
 use crate::queue::Queue;
 
 pub(crate) use access::{Access, Role, hash_password, new_token, token_digest};
@@ -43,6 +44,8 @@ pub(crate) struct Facts {
     pub(crate) queue: Queue,
     pub(crate) packs: Arc<OpenPacks>,
     pub(crate) config: Arc<Config>,
+    /// What is in force; the configuration has what the service began with.
+    pub(crate) protocols: LiveProtocols,
     pub(crate) access: Arc<Access>,
     pub(crate) pictures: Arc<Pictures>,
     pub(crate) metrics: Arc<PrometheusHandle>,

@@ -115,7 +115,7 @@ fn protocol(facts: &Facts, wanted: &Wanted) -> Result<Protocol, Refusal> {
     let model = wanted
         .model
         .clone()
-        .or_else(|| facts.config.protocols.first().map(|protocol| protocol.model.clone()));
+        .or_else(|| facts.protocols.get().first().map(|protocol| protocol.model.clone()));
     let model = model.unwrap_or_else(|| PHANTOM_PACK.to_owned());
     // A pack by its name alone: a path would let a request look around on the disk.
     if !crate::packs::names(&facts.config.model.packs).contains(&model) {

@@ -354,8 +354,8 @@ async fn deliveries(State(facts): State<Facts>, Query(wanted): Query<DeliveriesW
 
 async fn protocols(State(facts): State<Facts>) -> Json<Value> {
     let rows: Vec<Value> = facts
-        .config
         .protocols
+        .get()
         .iter()
         .map(|protocol| {
             let targets: Vec<&str> =
@@ -384,7 +384,8 @@ struct SeriesWanted {
 /// What a protocol makes of a series: its name, and why it does not take it, if it does not.
 pub(super) type Verdict = (String, Option<String>);
 
-/// What each protocol makes of a series that was received, by today's configuration.
+/// What each protocol makes of a series that was received, by the protocols in force. One that takes one series of a study
+/// counts as taking each that it could choose.
 pub(super) async fn verdicts(facts: &Facts, series: &str) -> Result<Vec<Verdict>, Refusal> {
     let uid: SeriesInstanceUid =
         series.trim().parse().map_err(|_| Refusal::Malformed("series is no UID"))?;
@@ -393,16 +394,19 @@ pub(super) async fn verdicts(facts: &Facts, series: &str) -> Result<Vec<Verdict>
         let reasons = source.reasons().join("; ");
         return Err(Refusal::Unprocessable(format!("the series is no volume: {reasons}")));
     }
-    let mut known = source.facts(&facts.config.protocols);
+    let protocols = facts.protocols.get();
+    let mut known = source.facts(&protocols);
     if let Some(sender) = facts.store.series_sender(&uid).await? {
         known.calling_ae_title = Some(sender.calling_ae_title);
         known.called_ae_title = Some(sender.called_ae_title);
     }
-    let decisions = decide(&facts.config.protocols, &known);
+    let decisions = decide(&protocols, &known);
     Ok(decisions
         .into_iter()
         .map(|decision| match decision.outcome {
-            routing::Outcome::Matched => (decision.protocol, None),
+            routing::Outcome::Matched
+            | routing::Outcome::Candidate(_)
+            | routing::Outcome::Chosen(_) => (decision.protocol, None),
             routing::Outcome::NotMatched(reason) => (decision.protocol, Some(reason)),
         })
         .collect())

@@ -17,6 +17,7 @@ use super::access::Access;
 use super::{Facts, Pictures, rest, router};
 use crate::config::{self, Packs};
 use crate::open_packs::OpenPacks;
+use crate::protocol::LiveProtocols;
 use crate::queue::Queue;
 
 /// A service behind no socket, and the folder with its data.
@@ -52,6 +53,7 @@ impl Site {
             queue: Queue::at("embedded:").unwrap(),
             packs: Arc::new(OpenPacks::new(config.model.packs.clone())),
             access: Access::new(&config.api).unwrap(),
+            protocols: LiveProtocols::new(config.protocols.clone()),
             config: Arc::new(config),
             pictures: Arc::new(Pictures::default()),
             metrics: Arc::new(PrometheusBuilder::new().build_recorder().handle()),

@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod protocol;
 mod recall;
+mod replay;
 mod segment;
 mod self_test;
 mod serve;
@@ -144,7 +145,7 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
 }
 
 /// Runs the asynchronous part of a command to its end.
-fn block_on(command: impl Future<Output = Result<Outcome>>) -> Result<Outcome> {
+fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
 

@@ -4,6 +4,7 @@
 //! at once, each at its place.
 
 mod dicomweb;
+mod folder;
 mod origin;
 mod problem;
 mod quantity;
@@ -17,11 +18,13 @@ mod validate;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 use serde_json::Value as Json;
 
 use crate::protocol::Protocol;
+use folder::ProtocolFiles;
 
 pub(crate) use problem::{ConfigError, FieldPath, Problem, Problems};
 pub(crate) use raw::{RawConfig, RawProtocol};
@@ -35,12 +38,16 @@ const EMBEDDED: &str = include_str!("embedded.toml");
 /// A configuration that holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
+    /// The site file, where there is one.
+    pub(crate) file: Option<PathBuf>,
     /// Who may send, and where to.
     pub(crate) listener: Listener,
     /// Where rows are kept.
     pub(crate) store: Store,
     /// How workers hear of jobs.
     pub(crate) queue: Queue,
+    /// Wait after which a job gets a turn, whatever its priority.
+    pub(crate) ageing: Duration,
     /// Where received instances are kept.
     pub(crate) spool: Spool,
     /// The web page, REST, metrics and health.
@@ -49,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) self_test: Option<SelfTest>,
     /// When a series counts as complete.
     pub(crate) completeness: Completeness,
+    /// Where further protocols are.
+    pub(crate) routing: Routing,
     /// Model packs and how they run.
     pub(crate) model: Model,
     /// How the ledger is kept honest.
@@ -65,6 +74,15 @@ impl Config {
     /// The protocol called `name`.
     pub(crate) fn protocol(&self, name: &str) -> Option<&Protocol> {
         self.protocols.iter().find(|protocol| protocol.name == name)
+    }
+
+    /// Whether nothing but protocols differs.
+    pub(crate) fn is_same_but_for_protocols(&self, other: &Self) -> bool {
+        let sections = |config: &Self| {
+            let without = Self { protocols: Vec::new(), ..config.clone() };
+            format!("{without:?}")
+        };
+        sections(self) == sections(other)
     }
 }
 
@@ -133,20 +151,25 @@ fn assemble(
     if let Some(site) = site {
         refuse_passwords(site, &mut problems);
     }
+    let files = ProtocolFiles::append(&mut tree, site, &mut problems);
     let is_embedded = !has_key(&tree, "destination") && !has_key(&tree, "protocol");
     if is_embedded {
         add_embedded(&mut tree);
     }
     let raw: Option<RawConfig> = strict::read(tree, &mut problems);
     let raw = raw.map(|raw| with_url_files(raw, &mut problems));
-    let config = raw.as_ref().and_then(|raw| validate::config(raw, &mut problems));
+    let mut config = raw.as_ref().and_then(|raw| validate::config(raw, &mut problems));
+    if let (Some(config), Some(site)) = (&mut config, site) {
+        config.file = Some(site.path.clone());
+    }
     if let (Some(config), Packs::Needed) = (&config, packs) {
         crate::packs::check(config, &mut problems);
     }
     let is_wrong = problems.any();
     let (mut errors, mut warnings) = problems.into_sorted();
-    for problem in errors.iter_mut().chain(&mut warnings) {
-        problem.origin = origin(site, &problem.path);
+    for problems in [&mut errors, &mut warnings] {
+        let found = std::mem::take(problems);
+        *problems = found.into_iter().map(|problem| placed(site, &files, problem)).collect();
     }
     match (raw, config) {
         (Some(raw), Some(config)) if !is_wrong => {
@@ -246,12 +269,14 @@ fn with_url_files(mut raw: RawConfig, problems: &mut Problems) -> RawConfig {
 /// What `config show` prints: without passwords, and the same every time.
 fn redacted(mut raw: RawConfig) -> RawConfig {
     for protocol in &mut raw.protocols {
-        if let Some(Json::Object(ordered)) =
-            protocol.matches.take().map(|table| in_order(Json::Object(table)))
-        {
-            protocol.matches = Some(ordered);
+        for table in protocol.matches.iter_mut().chain(&mut protocol.prefer) {
+            if let Json::Object(ordered) = in_order(Json::Object(std::mem::take(table))) {
+                *table = ordered;
+            }
         }
     }
+    // Its protocols stand among the others already.
+    raw.routing.folder = None;
     raw.store.url = ServiceUrl::new(raw.store.url).redacted();
     raw.queue.url = ServiceUrl::new(raw.queue.url).redacted();
     raw
@@ -268,6 +293,14 @@ pub(crate) fn in_order(value: Json) -> Json {
         Json::Array(list) => Json::Array(list.into_iter().map(in_order).collect()),
         other => other,
     }
+}
+
+fn placed(site: Option<&SiteFile>, files: &ProtocolFiles, problem: Problem) -> Problem {
+    let mut problem = files.placed(problem);
+    if problem.origin.is_none() {
+        problem.origin = origin(site, &problem.path);
+    }
+    problem
 }
 
 fn origin(site: Option<&SiteFile>, path: &FieldPath) -> Option<String> {

@@ -89,6 +89,11 @@ impl Problems {
         self.errors.push(Problem { path: path.clone(), message: message.into(), origin: None });
     }
 
+    /// Notes that `message` is wrong at `path` of another file than the site's.
+    pub(crate) fn push(&mut self, path: FieldPath, origin: Option<String>, message: String) {
+        self.errors.push(Problem { path, message, origin });
+    }
+
     /// Notes something at `path` that does not stop the start.
     pub(crate) fn warn(&mut self, path: &FieldPath, message: impl Into<String>) {
         self.warnings.push(Problem { path: path.clone(), message: message.into(), origin: None });

@@ -25,6 +25,8 @@ pub(crate) struct RawConfig {
     pub(crate) self_test: RawSelfTest,
     /// When a series counts as complete.
     pub(crate) completeness: RawCompleteness,
+    /// Where further protocols are.
+    pub(crate) routing: RawRouting,
     /// Model packs and how they run.
     pub(crate) model: RawModel,
     /// How the ledger is kept honest.
@@ -121,6 +123,8 @@ pub(crate) struct RawQueue {
     /// File that holds the URL, for URLs with a password; replaces `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) url_file: Option<String>,
+    /// Wait after which a job gets a turn now and then, whatever its priority; default `1h`.
+    pub(crate) ageing: String,
 }
 
 /// `[spool]`
@@ -165,6 +169,21 @@ pub(crate) struct RawSelfTest {
 pub(crate) struct RawCompleteness {
     /// Time without a new instance after which a series counts as complete; default `10s`.
     pub(crate) quiet: String,
+    /// Time without a new instance after which a study counts as complete, for protocols that take one series of it;
+    /// default `60s`.
+    pub(crate) study: String,
+}
+
+/// `[routing]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawRouting {
+    /// Folder of further files with `[[protocol]]`, read in the order of their names after the site
+    /// file's own; relative to the site file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) folder: Option<String>,
+    /// Whether protocols are read again when their files change; default `true`. SIGHUP always does it.
+    pub(crate) watch: Option<bool>,
 }
 
 /// `[model]`
@@ -307,6 +326,12 @@ pub(crate) struct RawProtocol {
     pub(crate) matches: Option<Map<String, Value>>,
     /// Name of a folder in `model.packs`, or `phantom`.
     pub(crate) model: Option<String>,
+    /// Which of several matching series of a study it takes: `all`, `first` or `best`; default `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) choose: Option<String>,
+    /// Conditions that make a series more welcome, for `choose = "best"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) prefer: Vec<Map<String, Value>>,
     /// Prompts, SNOMED CT codes, sets (`@ct_abdomen`), or tables with own codes.
     pub(crate) targets: Vec<Value>,
     /// `stat`, `urgent`, `routine` or `backfill`; default `routine`.

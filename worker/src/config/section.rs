@@ -115,8 +115,19 @@ pub(crate) struct SelfTest {
 /// When a series counts as complete.
 #[derive(Debug, Clone)]
 pub(crate) struct Completeness {
-    /// Time without a new instance.
+    /// Time without a new instance of a series.
     pub(crate) quiet: Duration,
+    /// Time without a new instance of a study, for protocols that take one series of it.
+    pub(crate) study: Duration,
+}
+
+/// Where further protocols are.
+#[derive(Debug, Clone)]
+pub(crate) struct Routing {
+    /// Folder of files with protocols.
+    pub(crate) folder: Option<PathBuf>,
+    /// Whether protocols are read again when their files change.
+    pub(crate) watch: bool,
 }
 
 /// Model packs and how they run.

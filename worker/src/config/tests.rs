@@ -1,7 +1,6 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::*;
 use prosector_model::OrientationCode;
@@ -243,6 +242,34 @@ fn each_wrong_protocol_gets_its_message() {
         ("modality = \"CT\"", "series_description = { glb = \"*\" }"),
         ("modality = \"CT\"", "plane = \"axal\""),
         ("modality = \"CT\"", "any = []"),
+        ("modality = \"CT\"", "not = 3"),
+        ("modality = \"CT\"", "modality = \"CTT\""),
+        ("modality = \"CT\"", "modality = { not = [\"MR\", \"USS\"] }"),
+        ("modality = \"CT\"", "patient_sex = \"male\""),
+        ("modality = \"CT\"", "patient_position = \"HSF\""),
+        ("modality = \"CT\"", "patient_age = \"forty\""),
+        ("modality = \"CT\"", "patient_age = { max = -1 }"),
+        ("modality = \"CT\"", "contrast = \"maybe\""),
+        ("modality = \"CT\"", "contrast_phase = \"venus\""),
+        ("modality = \"CT\"", "kernel = [\"soft\", \"shrap\"]"),
+        ("modality = \"CT\"", "time_of_day = { min = \"25:00\" }"),
+        ("modality = \"CT\"", "study_date = \"31.01.2026\""),
+        ("modality = \"CT\"", "study_date = { min = \"2026-02-01\", max = \"2026-01-01\" }"),
+        ("modality = \"CT\"", "slices = { max = 0 }"),
+        ("modality = \"CT\"", "slices = -3"),
+        ("modality = \"CT\"", "coverage_mm = { glob = \"4*\" }"),
+        ("modality = \"CT\"", "coverage_mm = { min = 400, max = 40 }"),
+        ("modality = \"CT\"", "station_name = \"A_NAME_OF_MORE_THAN_SIXTEEN\""),
+        ("modality = \"CT\"", "calling_ae_title = \"A_TITLE_OF_MORE_THAN_SIXTEEN\""),
+        ("modality = \"CT\"", "pixel_data = 1"),
+        ("priority = \"routine\"", "choose = \"bst\""),
+        ("priority = \"routine\"", "prefer = [{ kernel = \"soft\" }]"),
+        (
+            "priority = \"routine\"",
+            "choose = \"best\"\nprefer = [{ kernl = \"soft\" }, { kernel = \"sof\" }]",
+        ),
+        ("quiet = \"10s\"", "quiet = \"10s\"\nstudy = \"5s\""),
+        ("quiet = \"10s\"", "quiet = \"10s\"\n[routing]\nfolder = \"no-such-folder\""),
         ("modality = \"CT\"", "study_time = { min = \"8am\" }"),
         ("min = 20", "min = 20, max = 10"),
         ("instances = { min = 20 }", "instances = { min = \"a lot\" }"),
@@ -292,4 +319,62 @@ fn reads_when_the_self_test_runs() {
     for text in ["3:30", "24:00", "night", ""] {
         assert!(at(text).unwrap_err().to_string().contains("self_test.at"), "{text}");
     }
+}
+
+#[test]
+fn a_body_part_that_is_nearly_one_of_the_standard_is_doubted() {
+    let loaded = load_text(&CONTRACT.replace("\"CHEST\"]", "\"CHST\", \"XYLOPHONE\"]")).unwrap();
+
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+
+    insta::assert_snapshot!(warnings.join("\n"), @r#"protocol[0].match.body_part_examined[1] (line 31): "CHST" is no term of PS3.16 Annex L, did you mean "CHEST"?"#);
+}
+
+#[test]
+fn protocols_in_a_folder_follow_those_of_the_site_file_and_are_reported_at_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let protocols = folder.path().join("protocols");
+    std::fs::create_dir(&protocols).unwrap();
+    let protocol = CONTRACT.split_once("[[protocol]]").unwrap().1.to_owned();
+    let named = |name: &str| format!("[[protocol]]{}", protocol.replace("ct-abdomen", name));
+    std::fs::write(protocols.join("b.toml"), named("of-b") + &named("of-b-too")).unwrap();
+    std::fs::write(protocols.join("a.toml"), named("of-a")).unwrap();
+    std::fs::write(protocols.join("README"), "not read").unwrap();
+    let text = CONTRACT.replace("[model]", "[routing]\nfolder = \"protocols\"\n[model]");
+    let site = SiteFile { path: folder.path().join("prosector.toml"), text };
+    let load = || assemble(Some(&site), Some(HashMap::new()), Packs::NotNeeded);
+
+    let config = load().unwrap().config;
+
+    let names: Vec<&str> = config.protocols.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["ct-abdomen", "of-a", "of-b", "of-b-too"]);
+    assert_eq!(config.routing.folder.as_deref(), Some(protocols.as_path()));
+
+    let wrong = named("of-b") + &named("of-a").replace("\"liver\"", "\"livr\"");
+    std::fs::write(protocols.join("b.toml"), wrong + "\n[store]\nurl = \"x\"\n").unwrap();
+    std::fs::write(protocols.join("c.toml"), "[[protocol]\n").unwrap();
+    let error = load().unwrap_err().to_string();
+
+    for words in [
+        "protocol[1].targets[0] (b.toml line ",
+        "no class \"livr\" in the vocabulary, did you mean \"liver\"?",
+        "store (b.toml line ",
+        "a file of protocols holds [[protocol]] alone",
+        "protocols/c.toml:\n",
+        ": 3 problems",
+    ] {
+        assert!(error.contains(words), "no {words:?} in {error}");
+    }
+}
+
+#[test]
+fn reads_the_protocols_of_a_large_hospital() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../ops/config/hospital/prosector.toml");
+    let site = SiteFile::read(&file).unwrap();
+
+    let loaded = assemble(Some(&site), Some(HashMap::new()), Packs::Needed).unwrap();
+
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    assert_eq!(loaded.config.protocols.len(), 20);
 }

@@ -18,7 +18,7 @@ use super::raw::{
 };
 use super::section::{
     Api, Audit, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener,
-    Log, LogFormat, Model, Queue, Retry, SelfTest, Spool, Store,
+    Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Spool, Store,
 };
 use super::{Config, ServiceUrl, dicomweb, tls};
 use crate::protocol::{Forms, Protocol};
@@ -34,6 +34,7 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let listener = listener(&raw.listener, &root.key("listener"), problems);
     let store = store(&raw.store.url, &root.key("store").key("url"), problems);
     let queue = queue(&raw.queue.url, &root.key("queue").key("url"), problems);
+    let ageing = duration(&raw.queue.ageing, &root.key("queue").key("ageing"), problems);
     let spool = spool(&raw.spool, &root.key("spool"), problems);
     let api = api(&raw.api, &root.key("api"), problems);
     let self_test = self_test(&raw.self_test, &root.key("self_test"), problems);
@@ -44,6 +45,13 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     }
     let quiet_path = root.key("completeness").key("quiet");
     let quiet = duration(&raw.completeness.quiet, &quiet_path, problems);
+    let study_path = root.key("completeness").key("study");
+    let study = duration(&raw.completeness.study, &study_path, problems);
+    if let (Some(quiet), Some(study)) = (quiet, study)
+        && study < quiet
+    {
+        problems.error(&study_path, "a study is not complete before its series are");
+    }
     let model = model(&raw.model);
     let audit = audit(&raw.audit, &root.key("audit"), problems);
     let log = log(&raw.log, &root.key("log"), problems);
@@ -57,13 +65,19 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
             .warn(&root.key("protocol"), "no protocol: series are received and never segmented");
     }
     Some(Config {
+        file: None,
         listener: listener?,
         store: store?,
         queue: queue?,
+        ageing: ageing?,
         spool: spool?,
         api: api?,
         self_test,
-        completeness: Completeness { quiet: quiet? },
+        completeness: Completeness { quiet: quiet?, study: study? },
+        routing: Routing {
+            folder: raw.routing.folder.as_ref().map(PathBuf::from),
+            watch: raw.routing.watch.unwrap_or(true),
+        },
         model,
         audit: audit?,
         log: log?,

@@ -3,6 +3,7 @@
 //! [`Receiver`] stands between the DICOM side, which reads associations, and the storage side, which keeps instances.
 //! [`Settler`] watches for series that are complete and turns them into jobs.
 
+mod choose;
 mod commitment;
 mod facts;
 mod receiver;

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use dicom_io::series::{Stack, read_stacks};
+use dicom_types::{Phi, SeriesInstanceUid};
 use prosector_storage::{
-    Decision, DecisionOutcome, NewJob, ReasonCode, SettleCandidate, SettleError, SettlePolicy,
-    Sha256Digest, Spool, Store,
+    Decision, DecisionOutcome, NewJob, ReasonCode, RoutingRecord, SettleCandidate, SettleError,
+    SettlePolicy, Sha256Digest, Spool, Store, Taken,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::open_packs::{OpenPacks, digest_of};
-use crate::protocol::Protocol;
+use crate::protocol::{LiveProtocols, Protocol};
 use crate::routing::{self, Outcome};
 use crate::segment::{self, Order, SeriesSource};
 use crate::self_test;
@@ -27,19 +28,21 @@ const NOT_A_VOLUME: ReasonCode = ReasonCode::new("not_a_volume");
 const TOO_FEW_SLICES: ReasonCode = ReasonCode::new("too_few_slices");
 const MATCHED: ReasonCode = ReasonCode::new("matched");
 const NOT_MATCHED: ReasonCode = ReasonCode::new("condition_not_met");
-const MODEL_REFUSED: ReasonCode = ReasonCode::new("model_unavailable");
+pub(super) const MODEL_REFUSED: ReasonCode = ReasonCode::new("model_unavailable");
 
 /// Watches for complete series and makes their jobs.
 #[derive(Debug)]
 pub(crate) struct Settler {
     pub(crate) store: Store,
     pub(crate) spool: Spool,
-    pub(crate) protocols: Arc<[Protocol]>,
+    pub(crate) protocols: LiveProtocols,
     pub(crate) packs: Arc<OpenPacks>,
     /// Time without a new instance after which a series is looked at.
     pub(crate) quiet: Duration,
     /// Whether jobs wait for a person while the last self-test is a failed one.
     pub(crate) holds_after_failed_test: bool,
+    /// Time without a new instance after which a choice among the series of a study is made.
+    pub(crate) study_quiet: Duration,
 }
 
 impl Settler {
@@ -49,7 +52,7 @@ impl Settler {
     /// Never for a series' sake: what is wrong with one is recorded with it.
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<()> {
         let own = self_test::protocol();
-        for protocol in self.protocols.iter().chain([&own]) {
+        for protocol in self.protocols.get().iter().chain([&own]) {
             self.store.register_protocol(&protocol.revision()).await?;
         }
         let policy = SettlePolicy { quiet: self.quiet, quiet_after_release: self.quiet };
@@ -66,6 +69,7 @@ impl Settler {
                     "cannot look for complete series"
                 ),
             }
+            self.choose_or_log().await;
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 () = tokio::time::sleep(sleep) => {}
@@ -84,10 +88,14 @@ impl Settler {
     }
 
     async fn settle(&self, candidate: &SettleCandidate) -> Result<()> {
-        let sources = self.read(candidate).await?;
-        let (decisions, jobs) = self.route(candidate, &sources).await?;
+        let sources = self.read(&candidate.series_instance_uid).await?;
+        let Routed { decisions, jobs, record } = self.route(candidate, &sources).await?;
         let evidence = evidence(candidate, &sources, self.quiet);
-        match self.store.settle_series(candidate, &evidence, &decisions, &jobs).await {
+        let settled = self
+            .store
+            .settle_series(candidate, &evidence, &decisions, &jobs, record.as_ref())
+            .await;
+        match settled {
             Ok(settled) => {
                 let refused = decisions.iter().find(|decision| decision.protocol_name.is_none());
                 let outcome = match refused {
@@ -113,8 +121,14 @@ impl Settler {
         }
     }
 
-    async fn read(&self, candidate: &SettleCandidate) -> Result<Vec<SeriesSource>> {
-        let instances = self.store.series_instances(&candidate.series_instance_uid).await?;
+    /// Why new jobs have to wait for a person, if they have.
+    pub(super) async fn hold(&self) -> Result<Option<ReasonCode>> {
+        let holds = self.holds_after_failed_test && self_test::has_failed(&self.store).await?;
+        Ok(holds.then_some(self_test::HOLD))
+    }
+
+    pub(super) async fn read(&self, series: &SeriesInstanceUid) -> Result<Vec<SeriesSource>> {
+        let instances = self.store.series_instances(series).await?;
         let files: Vec<PathBuf> =
             instances.iter().map(|instance| self.spool.path(&instance.spool_key)).collect();
         let sources = tokio::task::spawn_blocking(move || segment::series_of(read_stacks(&files)))
@@ -129,26 +143,16 @@ impl Settler {
         }
     }
 
-    async fn route(
-        &self,
-        candidate: &SettleCandidate,
-        sources: &[SeriesSource],
-    ) -> Result<(Vec<Decision>, Vec<NewJob>)> {
+    async fn route(&self, candidate: &SettleCandidate, sources: &[SeriesSource]) -> Result<Routed> {
         let (study, series) = (&candidate.study_instance_uid, &candidate.series_instance_uid);
         let is_test = self_test::is_phantom(study, series);
+        // One list for the whole series, whatever is loaded meanwhile.
         let protocols: Arc<[Protocol]> =
-            if is_test { [self_test::protocol()].into() } else { Arc::clone(&self.protocols) };
-        let hold = if self.holds_after_failed_test
-            && !is_test
-            && self_test::has_failed(&self.store).await?
-        {
-            Some(self_test::HOLD)
-        } else {
-            None
-        };
+            if is_test { [self_test::protocol()].into() } else { self.protocols.get() };
+        let hold = if is_test { None } else { self.hold().await? };
         let source = sources.iter().find(|source| source.volume().is_some());
         let Some((source, stack)) = source.and_then(|s| Some((s, s.volume()?))) else {
-            return Ok((refusals(sources), Vec::new()));
+            return Ok(Routed { decisions: refusals(sources), jobs: Vec::new(), record: None });
         };
         let mut facts = source.facts(&protocols);
         if let Some(sender) = self.store.series_sender(&candidate.series_instance_uid).await? {
@@ -157,12 +161,16 @@ impl Settler {
         }
         let mut jobs = Vec::new();
         let mut decisions = Vec::new();
-        for decision in routing::decide(&protocols, &facts) {
-            let protocol = protocols.iter().find(|p| p.name == decision.protocol);
-            let protocol = protocol.context("routing names a protocol that is not there")?;
+        let mut taken = Taken::new();
+        let mut awaits_choice = false;
+        for (protocol, decision) in protocols.iter().zip(routing::decide(&protocols, &facts)) {
             let (outcome, reason_code, reason) = match decision.outcome {
                 Outcome::NotMatched(reason) => {
                     (DecisionOutcome::NotMatched, not_matched(&reason), reason)
+                }
+                Outcome::Candidate(reason) | Outcome::Chosen(reason) => {
+                    awaits_choice = true;
+                    (DecisionOutcome::Matched, ReasonCode::CHOICE_WAITS, reason)
                 }
                 Outcome::Matched => match self.packs.get(&protocol.model) {
                     Err(error) => {
@@ -171,6 +179,7 @@ impl Settler {
                     }
                     Ok(pack) => {
                         let job = new_job(stack, protocol, digest_of(&pack));
+                        taken.insert(protocol.name.clone(), job.protocol_revision);
                         jobs.push(NewJob { hold: hold.clone(), ..job });
                         let reason = "every condition holds".to_owned();
                         (DecisionOutcome::Matched, MATCHED, reason)
@@ -180,7 +189,7 @@ impl Settler {
             let protocol_name = Some(protocol.name.clone());
             decisions.push(Decision { protocol_name, outcome, reason_code, reason });
         }
-        if jobs.is_empty() {
+        if jobs.is_empty() && !awaits_choice {
             decisions.push(Decision {
                 protocol_name: None,
                 outcome: DecisionOutcome::Refused,
@@ -189,8 +198,21 @@ impl Settler {
             });
         }
         decisions.extend(parts_left_out(sources));
-        Ok((decisions, jobs))
+        // A phantom is no part of the past that rules are tried on.
+        let record = (!is_test).then(|| RoutingRecord {
+            facts: Phi::new(routing::line(study, series, &facts, &protocols)),
+            taken,
+            awaits_choice,
+        });
+        Ok(Routed { decisions, jobs, record })
     }
+}
+
+/// What routing made of a series.
+struct Routed {
+    decisions: Vec<Decision>,
+    jobs: Vec<NewJob>,
+    record: Option<RoutingRecord>,
 }
 
 /// The code for a condition that does not hold: that a series is too short has its own.
@@ -201,7 +223,7 @@ fn not_matched(reason: &str) -> ReasonCode {
     if is_about_length && reason.ends_with("or more") { TOO_FEW_SLICES } else { NOT_MATCHED }
 }
 
-fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> NewJob {
+pub(super) fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> NewJob {
     let order = Order::of_protocol(protocol, stack);
     NewJob {
         job_id: order.job_id(stack, &pack_digest),

@@ -1,18 +1,21 @@
 //! A protocol: which series, which targets, which model pack, which destinations.
 
 mod forms;
+mod live;
 mod target;
 
 use std::collections::HashSet;
 
 use anyhow::Context as _;
+use dicom_io::Attribute;
 use prosector_model::OrientationCode;
 use prosector_storage::{Priority, ProtocolRevision, Sha256Digest};
 
 use crate::config::{FieldPath, Problems, RawProtocol, in_order, name, suggest};
-use crate::routing::Condition;
+use crate::routing::{Choose, Condition, choice_attributes};
 
 pub(crate) use forms::{Forms, Product, Shipment};
+pub(crate) use live::LiveProtocols;
 pub(crate) use target::{Target, resolve};
 
 /// Name of the pack that is built in.
@@ -31,6 +34,10 @@ pub(crate) struct Protocol {
     pub(crate) condition: Condition,
     /// Name of the model pack.
     pub(crate) model: String,
+    /// Which of several series of a study it takes.
+    pub(crate) choose: Choose,
+    /// What makes a series more welcome than others, the sum deciding before everything else.
+    pub(crate) prefer: Vec<Condition>,
     /// What to segment; some for one sex alone, see [`Target::is_for`].
     pub(crate) targets: Vec<Target>,
     /// How urgent its jobs are.
@@ -46,6 +53,31 @@ pub(crate) struct Protocol {
 }
 
 impl Protocol {
+    /// Whether the network is to read the volume as sagittal slices.
+    pub(crate) fn is_sagittal(&self) -> bool {
+        self.orientation == OrientationCode::Asr
+    }
+
+    /// Whether it takes one series of a study rather than every one that matches.
+    pub(crate) fn chooses(&self) -> bool {
+        self.choose != Choose::All
+    }
+
+    /// Whether both ask the same model for the same targets, so that a series segmented by one needs no other job.
+    pub(crate) fn gives_the_same_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.model == other.model
+            && self.orientation == other.orientation
+            && self.targets == other.targets
+    }
+
+    /// Header attributes that decide whether it takes a series, some more than once.
+    pub(crate) fn attributes(&self) -> Vec<Attribute> {
+        let mut attributes = self.condition.attributes();
+        attributes.extend(choice_attributes(self));
+        attributes
+    }
+
     /// What a job made by this protocol refers to.
     pub(crate) fn revision(&self) -> ProtocolRevision {
         ProtocolRevision {
@@ -122,6 +154,9 @@ impl Protocol {
             problems,
         );
         let forms = Forms::read(&raw.forms, &path.key("forms"), problems);
+        let choose_path = path.key("choose");
+        let choice = choose(raw.choose.as_deref(), "all", &Choose::WORDS, &choose_path, problems);
+        let prefer = read_preferences(raw, choice, &path.key("prefer"), problems);
         check_destinations(
             &raw.destinations,
             &path.key("destinations"),
@@ -135,6 +170,8 @@ impl Protocol {
             name: name?,
             condition: condition?,
             model: model?,
+            choose: choice?,
+            prefer: prefer?,
             targets,
             priority: priority?,
             orientation: orientation?,
@@ -149,6 +186,24 @@ impl Protocol {
 fn definition(raw: &RawProtocol) -> String {
     let value = serde_json::to_value(raw).expect("text, numbers and lists are JSON");
     in_order(value).to_string()
+}
+
+fn read_preferences(
+    raw: &RawProtocol,
+    choice: Option<Choose>,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> Option<Vec<Condition>> {
+    if !raw.prefer.is_empty() && matches!(choice, Some(Choose::All | Choose::First)) {
+        problems.error(path, "preferences need choose = \"best\"");
+    }
+    let read: Vec<Option<Condition>> = raw
+        .prefer
+        .iter()
+        .enumerate()
+        .map(|(index, table)| Condition::read(table, &path.index(index), problems))
+        .collect();
+    read.into_iter().collect()
 }
 
 fn missing<T>(path: &FieldPath, advice: &str, problems: &mut Problems) -> Option<T> {

@@ -99,6 +99,11 @@ impl Queue {
         }
     }
 
+    /// Whether one hint may stand for many jobs: whoever has taken one looks for another before it listens.
+    pub(crate) fn rings_once(&self) -> bool {
+        matches!(self, Self::Embedded(_))
+    }
+
     /// Whether the broker answers; the embedded queue always does.
     ///
     /// # Errors
@@ -121,14 +126,6 @@ pub(crate) enum Hint {
 }
 
 impl Hint {
-    /// The job that the hint names, if it names one.
-    pub(crate) fn job_id(&self) -> Option<JobId> {
-        match self {
-            Self::AnyJob => None,
-            Self::Job(delivered) => delivered.job_id(),
-        }
-    }
-
     /// Tells the broker that the hint was acted on. Called as soon as the job is on lease, so that no consumer
     /// timeout ever meets a long job.
     ///

@@ -105,10 +105,6 @@ impl RabbitMq {
 }
 
 impl Delivered {
-    pub(super) fn job_id(&self) -> Option<JobId> {
-        self.job_id
-    }
-
     pub(super) async fn acknowledge(self) -> Result<(), QueueError> {
         if self.job_id.is_some() {
             self.delivery.acker.ack(BasicAckOptions::default()).await?;

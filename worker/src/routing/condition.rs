@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use dicom_io::{Attribute, ValueKind};
-use dicom_types::Modality;
+use dicom_types::{AeTitle, Modality};
 use serde_json::{Map, Value};
 
-use super::facts::SeriesFacts;
-use super::value_test::{Kind, Test};
+use super::derived::{self, Kernel, Phase};
+use super::facts::{Plane, SeriesFacts};
+use super::value_test::{Domain, Kind, Test, Values};
 use crate::config::{FieldPath, Problems, suggest};
 
 /// A condition on a series.
@@ -45,10 +46,18 @@ pub(crate) enum Subject {
     Coverage,
     /// How the planes lie.
     Plane,
+    /// Whether contrast was given.
+    Contrast,
+    /// When the scan looked at it.
+    ContrastPhase,
+    /// How much the kernel smooths.
+    Kernel,
+    /// The scanner's clock.
+    TimeOfDay,
 }
 
 /// Subjects that are no header attributes.
-const OWN: [(&str, Subject); 8] = [
+const OWN: [(&str, Subject); 12] = [
     ("calling_ae_title", Subject::CallingAeTitle),
     ("called_ae_title", Subject::CalledAeTitle),
     ("instances", Subject::Instances),
@@ -57,6 +66,10 @@ const OWN: [(&str, Subject); 8] = [
     ("pixel_spacing_mm", Subject::PixelSpacing),
     ("coverage_mm", Subject::Coverage),
     ("plane", Subject::Plane),
+    ("contrast", Subject::Contrast),
+    ("contrast_phase", Subject::ContrastPhase),
+    ("kernel", Subject::Kernel),
+    ("time_of_day", Subject::TimeOfDay),
 ];
 
 const COMBINATORS: [&str; 3] = ["all", "any", "not"];
@@ -103,7 +116,7 @@ impl Condition {
                     problems.error(path, unknown_subject(key));
                     return None;
                 };
-                let test = Test::read(value, subject.kind(), path, problems)?;
+                let test = Test::read(value, subject.domain(), path, problems)?;
                 Some(Self::Fact(subject, test))
             }
         }
@@ -159,11 +172,20 @@ impl Condition {
         }
     }
 
+    /// Whether the condition holds, without a word about why not.
+    pub(crate) fn holds(&self, facts: &SeriesFacts) -> bool {
+        match self {
+            Self::Fact(subject, test) => test.holds(subject.values(facts)),
+            Self::All(all) => all.iter().all(|condition| condition.holds(facts)),
+            Self::Any(any) => any.iter().any(|condition| condition.holds(facts)),
+            Self::Not(inner) => !inner.holds(facts),
+        }
+    }
+
     /// Every header attribute that the condition asks for.
     pub(crate) fn attributes(&self) -> Vec<Attribute> {
         match self {
-            Self::Fact(Subject::Attribute(attribute), _) => vec![*attribute],
-            Self::Fact(..) => Vec::new(),
+            Self::Fact(subject, _) => subject.attributes(),
             Self::All(list) | Self::Any(list) => list.iter().flat_map(Self::attributes).collect(),
             Self::Not(inner) => inner.attributes(),
         }
@@ -176,7 +198,7 @@ impl Condition {
                 if attribute.keyword() == "Modality" =>
             {
                 let words = test.words()?;
-                Some(words.iter().filter_map(|word| word.parse().ok()).collect())
+                Some(words.iter().filter_map(|word| word.to_uppercase().parse().ok()).collect())
             }
             Self::All(all) => all.iter().find_map(Self::modalities),
             _ => None,
@@ -226,58 +248,84 @@ impl Subject {
             Self::PixelSpacing => "pixel spacing in mm",
             Self::Coverage => "coverage in mm",
             Self::Plane => "plane",
+            Self::Contrast => "contrast",
+            Self::ContrastPhase => "phase of contrast",
+            Self::Kernel => "kernel",
+            Self::TimeOfDay => "time of day",
         }
     }
 
-    fn kind(self) -> Kind {
-        match self {
-            Self::Attribute(attribute) => match attribute.kind() {
-                ValueKind::Number => Kind::Number,
-                ValueKind::Age => Kind::Age,
-                ValueKind::Code if is_moment(&attribute) => Kind::Moment,
-                ValueKind::Code | ValueKind::FreeText => Kind::Text,
-            },
-            Self::CallingAeTitle | Self::CalledAeTitle => Kind::AeTitle,
-            Self::Plane => Kind::Plane,
-            Self::Instances
-            | Self::Slices
-            | Self::SliceSpacing
-            | Self::PixelSpacing
-            | Self::Coverage => Kind::Number,
-        }
+    fn domain(self) -> Domain {
+        let (kind, least) = match self {
+            Self::Attribute(attribute) => (kind_of(&attribute), None),
+            Self::CallingAeTitle | Self::CalledAeTitle => (Kind::AeTitle, None),
+            Self::Plane => (Kind::Words(Plane::WORDS), None),
+            Self::ContrastPhase => (Kind::Words(Phase::WORDS), None),
+            Self::Kernel => (Kind::Words(Kernel::WORDS), None),
+            Self::Contrast => (Kind::Flag, None),
+            Self::TimeOfDay => (Kind::Time, None),
+            Self::Instances | Self::Slices => (Kind::Number, Some(1.0)),
+            Self::SliceSpacing | Self::PixelSpacing | Self::Coverage => {
+                (Kind::Number, Some(f64::MIN_POSITIVE))
+            }
+        };
+        let (keyword, longest) = match self {
+            Self::Attribute(attribute) => (Some(attribute.keyword()), attribute.longest()),
+            Self::CallingAeTitle | Self::CalledAeTitle => (None, Some(16)),
+            _ => (None, None),
+        };
+        Domain { kind, keyword, longest, least }
+    }
+
+    /// Header attributes that the subject is read from.
+    fn attributes(self) -> Vec<Attribute> {
+        let keywords = match self {
+            Self::Attribute(attribute) => return vec![attribute],
+            Self::Contrast | Self::ContrastPhase => derived::OF_CONTRAST,
+            Self::Kernel => derived::OF_KERNEL,
+            Self::TimeOfDay => derived::OF_TIME,
+            _ => &[],
+        };
+        keywords.iter().filter_map(|keyword| Attribute::by_keyword(keyword)).collect()
     }
 
     /// Whether values may be repeated in a reason: codes and numbers of the image, nothing of the patient, no dates and
     /// nothing that a person typed.
     fn may_be_told(self) -> bool {
-        let Self::Attribute(attribute) = self else { return true };
+        let Self::Attribute(attribute) = self else { return self != Self::TimeOfDay };
         let is_coded = matches!(attribute.kind(), ValueKind::Code | ValueKind::Number);
         let is_of_patient = attribute.tag().0 == 0x0010;
         is_coded && !is_of_patient && !is_moment(&attribute)
     }
 
-    fn values(self, facts: &SeriesFacts) -> Vec<String> {
-        let geometry = facts.geometry;
-        let ae_title = |title: &Option<dicom_types::AeTitle>| {
-            title.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        let of_volume = |value: Option<f64>| value.iter().map(|v| rounded(*v)).collect::<Vec<_>>();
+    fn values(self, facts: &SeriesFacts) -> Values<'_> {
+        let geometry = facts.geometry.as_ref();
         match self {
-            Self::Attribute(attribute) => facts.values(&attribute).to_vec(),
-            Self::CallingAeTitle => ae_title(&facts.calling_ae_title),
-            Self::CalledAeTitle => ae_title(&facts.called_ae_title),
-            Self::Instances => vec![facts.instances.to_string()],
-            Self::Slices => of_volume(geometry.map(|g| g.slices as f64)),
-            Self::SliceSpacing => of_volume(geometry.map(|g| g.slice_spacing_mm)),
-            Self::PixelSpacing => of_volume(geometry.map(|g| g.pixel_spacing_mm)),
-            Self::Coverage => of_volume(geometry.map(|g| g.coverage_mm)),
-            Self::Plane => geometry.iter().map(|g| g.plane.as_str().to_owned()).collect(),
+            Self::Attribute(attribute) => Values::Texts(facts.values(&attribute)),
+            Self::CallingAeTitle => {
+                Values::Word(facts.calling_ae_title.as_ref().map(AeTitle::as_str))
+            }
+            Self::CalledAeTitle => {
+                Values::Word(facts.called_ae_title.as_ref().map(AeTitle::as_str))
+            }
+            Self::Instances => Values::Number(Some(facts.instances as f64)),
+            Self::Slices => Values::Number(geometry.map(|g| g.slices as f64)),
+            Self::SliceSpacing => Values::Number(geometry.map(|g| g.slice_spacing_mm)),
+            Self::PixelSpacing => Values::Number(geometry.map(|g| g.pixel_spacing_mm)),
+            Self::Coverage => Values::Number(geometry.map(|g| g.coverage_mm)),
+            Self::Plane => Values::Word(geometry.map(|g| g.plane.as_str())),
+            Self::Contrast => {
+                Values::Word(Some(if derived::contrast(facts) { "yes" } else { "no" }))
+            }
+            Self::ContrastPhase => Values::Word(Some(derived::phase(facts).as_str())),
+            Self::Kernel => Values::Word(derived::kernel(facts).map(Kernel::as_str)),
+            Self::TimeOfDay => Values::Word(derived::time_of_day(facts)),
         }
     }
 
     fn check(self, test: &Test, facts: &SeriesFacts) -> Result<(), String> {
         let values = self.values(facts);
-        if test.holds(&values) {
+        if test.holds(values) {
             return Ok(());
         }
         let name = self.name();
@@ -285,9 +333,22 @@ impl Subject {
             return Err(format!("{name} is absent, not {test}"));
         }
         if self.may_be_told() {
-            return Err(format!("{name} is {}, not {test}", values.join("\\")));
+            return Err(format!("{name} is {}, not {test}", values.text()));
         }
         Err(format!("{name} is not {test}"))
+    }
+}
+
+fn kind_of(attribute: &Attribute) -> Kind {
+    let keyword = attribute.keyword();
+    match attribute.kind() {
+        ValueKind::Number => Kind::Number,
+        ValueKind::Age => Kind::Age,
+        ValueKind::Code if is_moment(attribute) => {
+            let is_date = keyword.ends_with("Date") || keyword.ends_with("DateTime");
+            if is_date { Kind::Date } else { Kind::Time }
+        }
+        ValueKind::Code | ValueKind::FreeText => Kind::Text,
     }
 }
 
@@ -295,9 +356,4 @@ impl Subject {
 fn is_moment(attribute: &Attribute) -> bool {
     let keyword = attribute.keyword();
     attribute.kind() == ValueKind::Code && (keyword.ends_with("Date") || keyword.ends_with("Time"))
-}
-
-/// A length without the noise of its computation: a micrometre decides nothing.
-fn rounded(value: f64) -> String {
-    format!("{}", (value * 1000.0).round() / 1000.0)
 }

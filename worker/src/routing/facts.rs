@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use dicom_io::Attribute;
 use dicom_types::{AeTitle, GridGeometry};
+use serde::{Deserialize, Serialize};
 
 /// How far a plane's normal may lean from an axis of the patient and still count as that plane: 20 degrees, a gantry
 /// tilt or an angulation along the anatomy.
 const PLANE_COSINE: f64 = 0.94;
 
 /// Facts of a series, of its association and of its volume.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SeriesFacts {
     /// Values of header attributes by the standard's keyword; an attribute without value is absent.
-    values: BTreeMap<&'static str, Vec<String>>,
+    pub(super) values: BTreeMap<&'static str, Vec<String>>,
     /// Who sent it, where it came over the network.
     pub(crate) calling_ae_title: Option<AeTitle>,
     /// What the sender called us.
@@ -37,6 +38,16 @@ impl SeriesFacts {
         }
     }
 
+    /// The first value of the attribute with this keyword.
+    pub(crate) fn first(&self, keyword: &str) -> Option<&str> {
+        self.values.get(keyword)?.first().map(String::as_str)
+    }
+
+    /// The first value of the attribute with this keyword, as a number.
+    pub(crate) fn number(&self, keyword: &str) -> Option<f64> {
+        self.first(keyword)?.trim().parse().ok()
+    }
+
     /// The values of `attribute`; none when it is absent or empty.
     pub(crate) fn values(&self, attribute: &Attribute) -> &[String] {
         self.values.get(attribute.keyword()).map_or(&[], Vec::as_slice)
@@ -44,7 +55,7 @@ impl SeriesFacts {
 }
 
 /// Shape and spacing of a volume.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GeometryFacts {
     /// Number of slices.
     pub(crate) slices: usize,
@@ -56,6 +67,8 @@ pub(crate) struct GeometryFacts {
     pub(crate) coverage_mm: f64,
     /// How the planes lie in the patient.
     pub(crate) plane: Plane,
+    /// Space that the voxels fill, litres.
+    pub(crate) volume_l: f64,
 }
 
 impl From<&GridGeometry> for GeometryFacts {
@@ -69,12 +82,14 @@ impl From<&GridGeometry> for GeometryFacts {
             pixel_spacing_mm: rows_mm.max(columns_mm),
             coverage_mm: slices as f64 * slice_spacing_mm,
             plane: Plane::of_normal(geometry.plane_normal()),
+            volume_l: geometry.voxels() as f64 * geometry.voxel_volume_mm3() / 1e6,
         }
     }
 }
 
 /// How image planes lie in the patient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Plane {
     /// Normal along the body.
     Axial,
@@ -88,7 +103,7 @@ pub(crate) enum Plane {
 
 impl Plane {
     /// Every plane as it is written.
-    pub(crate) const ALL: [Self; 4] = [Self::Axial, Self::Coronal, Self::Sagittal, Self::Oblique];
+    pub(crate) const WORDS: &[&str] = &["axial", "coronal", "sagittal", "oblique"];
 
     /// The plane as it is written.
     pub(crate) fn as_str(self) -> &'static str {

@@ -29,6 +29,7 @@ fn facts(values: &[(&str, &[&str])]) -> SeriesFacts {
         pixel_spacing_mm: 0.8,
         coverage_mm: 100.0,
         plane: Plane::Axial,
+        volume_l: 12.0,
     });
     facts
 }
@@ -139,7 +140,12 @@ fn a_reason_repeats_nothing_of_the_patient() {
         "institution_name",
         "referring_physician_name",
     ] {
-        let reason = condition(&json!({ keyword: "other" })).check(&facts).unwrap_err();
+        let other = match keyword {
+            "patient_birth_date" | "study_date" => "1901",
+            "patient_sex" => "F",
+            _ => "other",
+        };
+        let reason = condition(&json!({ keyword: other })).check(&facts).unwrap_err();
         assert!(!reason.contains("SENTINEL"), "{reason}");
     }
 }
@@ -238,4 +244,177 @@ proptest! {
             prop_assert_eq!(read.is_none(), problems.any());
         }
     }
+}
+
+fn protocol(definition: &Value) -> Protocol {
+    let mut whole = json!({
+        "name": "p", "match": { "modality": "CT" }, "model": "phantom", "targets": ["liver"], "destinations": [],
+    });
+    whole.as_object_mut().unwrap().extend(definition.as_object().unwrap().clone());
+    Protocol::of_definition(&whole.to_string()).unwrap()
+}
+
+/// A CT study as scanners make it: one acquisition in several reconstructions, a second phase, a scout-like remnant.
+fn reconstructions() -> Vec<(dicom_types::SeriesInstanceUid, SeriesFacts)> {
+    let row = |number: usize, kernel: &str, thickness: &str, words: &str, plane, image: &str| {
+        let spacing: f64 = thickness.parse().unwrap();
+        let number_text = number.to_string();
+        let time = format!("10{:02}00", number % 4);
+        let mut facts = facts(&[
+            ("Modality", &["CT"]),
+            ("ImageType", &[image, "PRIMARY", "AXIAL"]),
+            ("ConvolutionKernel", &[kernel]),
+            ("SliceThickness", &[thickness]),
+            ("SeriesDescription", &[words]),
+            ("SeriesNumber", &[&number_text]),
+            ("AcquisitionDate", &["20260102"]),
+            ("AcquisitionTime", &[&time]),
+        ]);
+        let slices = (400.0 / spacing) as usize;
+        facts.geometry = Some(GeometryFacts {
+            slices,
+            slice_spacing_mm: spacing,
+            pixel_spacing_mm: 0.8,
+            coverage_mm: slices as f64 * spacing,
+            plane,
+            volume_l: 60.0,
+        });
+        (format!("1.2.3.{number}").parse().unwrap(), facts)
+    };
+    vec![
+        row(2, "Br40d", "5", "Abdomen nativ 5.0", Plane::Axial, "ORIGINAL"),
+        row(3, "Br40d", "1", "Abdomen ven. 1.0", Plane::Axial, "ORIGINAL"),
+        row(4, "Br64", "1", "Abdomen ven. 1.0 Knochen", Plane::Axial, "ORIGINAL"),
+        row(5, "Br40d", "3", "Abdomen ven. cor", Plane::Coronal, "DERIVED"),
+        row(6, "Br40d", "1", "Abdomen art. 1.0", Plane::Axial, "ORIGINAL"),
+        row(7, "Br40d", "5", "Abdomen ven. MIP", Plane::Axial, "DERIVED"),
+    ]
+}
+
+fn chosen(protocol: &Protocol, study: &[(dicom_types::SeriesInstanceUid, SeriesFacts)]) -> String {
+    let candidates: Vec<Candidate<'_>> = study
+        .iter()
+        .map(|(series_instance_uid, facts)| Candidate { series_instance_uid, facts })
+        .collect();
+    let index = pick(protocol, &candidates).unwrap();
+    candidates[index].series_instance_uid.to_string()
+}
+
+#[test]
+fn a_choice_names_its_reasons() {
+    let study = reconstructions();
+    let candidates: Vec<Candidate<'_>> = study
+        .iter()
+        .map(|(series_instance_uid, facts)| Candidate { series_instance_uid, facts })
+        .collect();
+    let protocols = [
+        protocol(&json!({ "name": "best", "choose": "best" })),
+        protocol(&json!({ "name": "first", "choose": "first" })),
+        protocol(
+            &json!({ "name": "arterial", "choose": "best", "prefer": [{ "contrast_phase": "arterial" }] }),
+        ),
+        protocol(&json!({ "name": "all" })),
+    ];
+    let mut table = String::new();
+    for (member, decisions) in candidates.iter().zip(decide_study(&protocols, &candidates)) {
+        let _ = writeln!(table, "{}", member.series_instance_uid);
+        for decision in decisions {
+            let _ = writeln!(table, "    {}: {:?}", decision.protocol, decision.outcome);
+        }
+    }
+
+    insta::assert_snapshot!(table);
+}
+
+proptest! {
+    #[test]
+    fn the_choice_is_the_same_in_any_order(
+        study in Just(reconstructions()).prop_shuffle(),
+        dropped in 0usize..6,
+        choose in "first|best",
+    ) {
+        let whole = chosen(&protocol(&json!({ "choose": choose })), &study);
+        let sorted = {
+            let mut study = study.clone();
+            study.sort_by(|a, b| a.0.cmp(&b.0));
+            chosen(&protocol(&json!({ "choose": choose })), &study)
+        };
+        prop_assert_eq!(&whole, &sorted);
+
+        // What is not chosen may as well be absent.
+        let mut fewer = study;
+        if fewer[dropped].0.as_str() != whole {
+            fewer.remove(dropped);
+            prop_assert_eq!(chosen(&protocol(&json!({ "choose": choose })), &fewer), whole);
+        }
+    }
+
+    #[test]
+    fn what_holds_is_what_gives_no_reason_against_it(
+        values in words(), list in prop::collection::vec("[A-C*?]{1,2}", 1..4), number in 0usize..60, max in 1u32..60,
+    ) {
+        let mut facts = with_body_part(&values);
+        facts.instances = number;
+        for table in [json!({ "image_type": list }), json!({ "image_type": { "not": list } }),
+            json!({ "instances": { "max": max } }), json!({ "any": [{ "image_type": list }, { "instances": max }] }),
+            json!({ "not": { "image_type": list, "instances": { "min": max } } })] {
+            let condition = condition(&table);
+            prop_assert_eq!(condition.holds(&facts), condition.check(&facts).is_ok(), "{}", table);
+        }
+    }
+
+    #[test]
+    fn facts_are_read_back_as_they_were(values in words(), count in 0usize..2000, text in ".{0,20}") {
+        let mut facts = with_body_part(&values);
+        facts.set(&Attribute::by_keyword("SeriesDescription").unwrap(), vec![text]);
+        facts.instances = count;
+        facts.calling_ae_title = Some("CT1".parse().unwrap());
+        facts.geometry = chest_ct().geometry;
+        let wanted = [protocol(&json!({ "match": { "image_type": "A", "series_description": "b" } }))];
+        let (study, series) = ("1.2".parse().unwrap(), "1.2.3".parse().unwrap());
+
+        let line = line(&study, &series, &facts, &wanted);
+        let read = LineReader::new(&wanted).read(&line).unwrap();
+
+        prop_assert!(!line.contains(['\n', '\t']));
+        prop_assert_eq!(read.facts, facts);
+        prop_assert_eq!((read.study_instance_uid, read.series_instance_uid), (study, series));
+    }
+}
+
+#[test]
+fn what_identifies_a_patient_is_not_kept_even_where_a_rule_asks_for_it() {
+    let facts = facts(&[
+        ("PatientID", &["SENTINEL"]),
+        ("AccessionNumber", &["SENTINEL"]),
+        ("BurnedInAnnotation", &["NO"]),
+    ]);
+    let rule = json!({ "match": { "patient_id": "A*", "accession_number": "1", "burned_in_annotation": "NO" } });
+    let protocols = [protocol(&rule)];
+
+    let line = line(&"1.2".parse().unwrap(), &"1.2.3".parse().unwrap(), &facts, &protocols);
+
+    assert!(!line.contains("SENTINEL"), "{line}");
+    assert!(line.contains("BurnedInAnnotation"), "{line}");
+    assert_eq!(LineReader::new(&protocols).never_kept(), ["AccessionNumber", "PatientID"]);
+}
+
+#[test]
+fn a_time_of_day_may_run_over_midnight() {
+    let at = |time: &str| facts(&[("AcquisitionTime", &[time])]);
+    let night = condition(&json!({ "time_of_day": { "min": "22:00", "max": "06:00" } }));
+    let day = condition(&json!({ "time_of_day": { "min": "07:30", "max": "18:00" } }));
+
+    for (time, is_night, is_day) in [
+        ("230000", true, false),
+        ("055959.5", true, false),
+        ("0600", true, false),
+        ("0601", false, false),
+        ("12", false, true),
+        ("180030", false, true),
+        ("1801", false, false),
+    ] {
+        assert_eq!((night.holds(&at(time)), day.holds(&at(time))), (is_night, is_day), "{time}");
+    }
+    assert!(!night.holds(&facts(&[])));
 }

@@ -6,7 +6,7 @@ use dicom_io::series::{ReadSeriesError, Refusal, SeriesReport, Stack};
 use dicom_types::{SeriesInstanceUid, SopInstanceUid};
 
 use crate::protocol::Protocol;
-use crate::routing::{GeometryFacts, SeriesFacts};
+use crate::routing::{GeometryFacts, SeriesFacts, attributes_to_read};
 
 /// Volumes named among those that are left out; a series of time points has hundreds.
 const VOLUMES_NAMED: usize = 3;
@@ -72,12 +72,12 @@ impl SeriesSource {
         !self.refusals.is_empty() && self.refusals.iter().all(|refusal| is_single(&refusal.reason))
     }
 
-    /// What routing needs to know, for the conditions of `protocols`.
+    /// What routing needs to know for `protocols`, and what is kept for others to be tried.
     pub(crate) fn facts(&self, protocols: &[Protocol]) -> SeriesFacts {
         let mut facts = SeriesFacts::new(self.instances.len());
         let Some(stack) = self.volume() else { return facts };
         facts.geometry = Some(GeometryFacts::from(&stack.geometry));
-        for attribute in protocols.iter().flat_map(|protocol| protocol.condition.attributes()) {
+        for attribute in attributes_to_read(protocols) {
             facts.set(&attribute, attribute.values(&stack.header));
         }
         facts

@@ -4,9 +4,11 @@
 //! Then each role runs as a task of its own until the process is told to stop, and drains within a grace period.
 
 mod relay;
+mod reload;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -22,11 +24,13 @@ use crate::deliver::Deliverer;
 use crate::ledger_roots::RootKeeper;
 use crate::listen::{Listener, Settler};
 use crate::open_packs::OpenPacks;
+use crate::protocol::LiveProtocols;
 use crate::queue::Queue;
 use crate::self_test::{Nightly, SelfTest};
 use crate::telemetry;
 use crate::work::{Device, Worker};
 use relay::Relay;
+use reload::Reloader;
 
 /// How long jobs and associations may go on once the service is to stop.
 const GRACE: Duration = Duration::from_secs(30);
@@ -213,6 +217,7 @@ impl Service {
         if let Some(root_keeper) = self.root_keeper {
             tasks.spawn(root_keeper.run(cancel.clone()));
         }
+        let protocols = LiveProtocols::new(config.protocols.clone());
         if let Some(listener) = listener {
             let reconciled = spool.reconcile(&store, RECONCILE_AGE).await?;
             if reconciled.removed > 0 || !reconciled.set_aside.is_empty() {
@@ -231,12 +236,20 @@ impl Service {
             let settler = Settler {
                 store: store.clone(),
                 spool: spool.clone(),
-                protocols: config.protocols.clone().into(),
+                protocols: protocols.clone(),
                 packs: Arc::clone(&packs),
                 quiet: config.completeness.quiet,
                 holds_after_failed_test: config.self_test.is_some_and(|test| test.holds_jobs),
+                study_quiet: config.completeness.study,
             };
             tasks.spawn(settler.run(cancel.clone()));
+            let reloader = Reloader {
+                store: store.clone(),
+                config: Arc::clone(&config),
+                packs: Arc::clone(&packs),
+                protocols: protocols.clone(),
+            };
+            tasks.spawn(reloader.run(cancel.clone()));
         }
         if let Some(device) = device {
             let worker = Worker {
@@ -248,6 +261,8 @@ impl Service {
                 destinations: config.destinations.clone().into(),
                 name: actor("work"),
                 grace: GRACE,
+                ageing: config.ageing,
+                turns: AtomicU64::new(0),
             };
             tasks.spawn(worker.run(cancel.clone()));
         }
@@ -270,6 +285,7 @@ impl Service {
                 queue,
                 packs,
                 config,
+                protocols,
                 access: api.access(),
                 pictures: Arc::new(Pictures::default()),
                 metrics: Arc::new(metrics),

@@ -177,6 +177,7 @@ impl Attempt<'_> {
             orientation: order.orientation,
             prompts: order.targets.iter().map(|target| target.prompt.clone()).collect(),
             control,
+            priority: self.lease.priority,
         };
         match self.worker.device.segment(task).await {
             Ok(segmentation) => Ok(Some(segmentation)),

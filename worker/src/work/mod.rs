@@ -9,6 +9,7 @@ mod shipping;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -28,6 +29,12 @@ pub(crate) use device::Device;
 
 /// Jobs in hand: one computing, one being read or written.
 const JOBS_IN_HAND: usize = 2;
+/// Jobs in hand beyond these, for stat jobs alone: nobody waits for what is in hand to be written.
+const STAT_JOBS_IN_HAND: usize = 1;
+/// How often a worker whose hands are full looks for a stat job.
+const STAT_LOOK: Duration = Duration::from_millis(250);
+/// Of so many jobs, one is the one that has waited longest.
+const TURNS: u64 = 8;
 /// How long a lease lasts without being renewed.
 const LEASE: Duration = Duration::from_mins(1);
 /// How often leases are renewed.
@@ -38,6 +45,9 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub(crate) const ATTEMPTS: AttemptLimit =
     AttemptLimit(NonZeroU32::new(5).expect("five is not zero"));
 const RETRY: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(10) };
+
+/// The store did not answer, which is logged.
+struct StoreAway;
 
 /// Takes jobs until it is told to stop.
 #[derive(Debug)]
@@ -53,6 +63,10 @@ pub(crate) struct Worker {
     pub(crate) name: String,
     /// How long a job may go on once the worker is to stop.
     pub(crate) grace: Duration,
+    /// Wait after which a job gets its turn, whatever its priority.
+    pub(crate) ageing: Duration,
+    /// Jobs taken so far.
+    pub(crate) turns: AtomicU64,
 }
 
 impl Worker {
@@ -63,19 +77,27 @@ impl Worker {
     pub(crate) async fn run(self, cancel: CancellationToken) -> Result<()> {
         let worker = Arc::new(self);
         let hands = Arc::new(Semaphore::new(JOBS_IN_HAND));
+        let stat_hands = Arc::new(Semaphore::new(STAT_JOBS_IN_HAND));
         let stop_now = CancellationToken::new();
         let mut jobs = JoinSet::new();
         loop {
             let hand = tokio::select! {
                 () = cancel.cancelled() => break,
-                hand = Arc::clone(&hands).acquire_owned() => hand.context("the worker is closed")?,
+                hand = Arc::clone(&hands).acquire_owned() => Some(hand.context("the worker is closed")?),
+                () = worker.stat_job_waits(&stat_hands) => None,
             };
             while let Some(ended) = jobs.try_join_next() {
                 ended.context("a job's task broke off")??;
             }
-            let lease = tokio::select! {
-                () = cancel.cancelled() => break,
-                lease = worker.next_job() => lease,
+            let (lease, hand) = match hand {
+                Some(hand) => tokio::select! {
+                    () = cancel.cancelled() => break,
+                    lease = worker.next_job() => (lease, hand),
+                },
+                None => match Arc::clone(&stat_hands).try_acquire_owned() {
+                    Ok(hand) => (worker.lease(NextJob::Stat).await.ok().flatten(), hand),
+                    Err(_) => continue,
+                },
             };
             if let Some(lease) = lease {
                 let (worker, stop_now) = (Arc::clone(&worker), stop_now.clone());
@@ -95,8 +117,29 @@ impl Worker {
         }
     }
 
+    /// Waits, while a hand for it is free, until there is a stat job.
+    async fn stat_job_waits(&self, stat_hands: &Semaphore) {
+        loop {
+            tokio::time::sleep(STAT_LOOK).await;
+            let is_free = stat_hands.available_permits() > 0;
+            // A store that is away is noticed where jobs are taken.
+            if is_free && self.store.stat_job_waits().await.unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
     /// Waits for a hint or for the next sweep, and takes a job on lease if there is one.
+    ///
+    /// A hint says that there is a job, and names one; which one is taken is for the store to say, where the most
+    /// urgent is known whatever the order in which messages come.
     async fn next_job(&self) -> Option<LeasedJob> {
+        if self.queue.rings_once() {
+            // One ring may stand for many jobs.
+            if let Ok(Some(lease)) = self.lease(self.turn()).await {
+                return Some(lease);
+            }
+        }
         let hint = tokio::select! {
             hint = self.queue.next() => hint,
             () = tokio::time::sleep(SWEEP) => Ok(Hint::AnyJob),
@@ -112,17 +155,34 @@ impl Worker {
                 Hint::AnyJob
             }
         };
-        let next = hint.job_id().map_or(NextJob::MostUrgent, NextJob::Id);
-        let lease = self.store.lease_job(next, &self.name, LEASE).await;
-        match lease {
+        let lease = self.lease(self.turn()).await;
+        if lease.is_ok()
+            && let Err(error) = hint.acknowledge().await
+        {
+            tracing::debug!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "message not acknowledged, it will come again"
+            );
+        }
+        lease.ok().flatten()
+    }
+
+    /// Which job is next: mostly the most urgent, now and then the one that has waited longest.
+    fn turn(&self) -> NextJob {
+        if self.turns.load(Ordering::Relaxed) % TURNS == TURNS - 1 {
+            return NextJob::LongestWaiting(self.ageing);
+        }
+        NextJob::MostUrgent
+    }
+
+    /// Takes a job on lease, if there is one.
+    async fn lease(&self, next: NextJob) -> Result<Option<LeasedJob>, StoreAway> {
+        match self.store.lease_job(next, &self.name, LEASE).await {
             Ok(lease) => {
-                if let Err(error) = hint.acknowledge().await {
-                    tracing::debug!(
-                        error = format!("{:#}", anyhow::Error::new(error)),
-                        "message not acknowledged, it will come again"
-                    );
+                if lease.is_some() {
+                    self.turns.fetch_add(1, Ordering::Relaxed);
                 }
-                lease
+                Ok(lease)
             }
             Err(error) => {
                 tracing::error!(
@@ -130,7 +190,7 @@ impl Worker {
                     "store away, no job taken"
                 );
                 tokio::time::sleep(SWEEP).await;
-                None
+                Err(StoreAway)
             }
         }
     }

@@ -5,5 +5,7 @@
 mod cli;
 mod pack;
 mod program;
+mod routing;
 mod segment;
 mod series;
+mod service;

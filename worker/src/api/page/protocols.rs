@@ -46,8 +46,8 @@ pub(super) async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Refusal> {
     let protocols = facts
-        .config
         .protocols
+        .get()
         .iter()
         .map(|protocol| ProtocolRow {
             name: protocol.name.clone(),

@@ -1,0 +1,228 @@
+//! Words of the standard that a value may be: a typo in a value would be a rule that silently never applies.
+
+use crate::config::suggest;
+
+/// Defined terms of Modality (PS3.3 C.7.3.1.1.1), retired ones included.
+const MODALITIES: &[&str] = &[
+    "ANN",
+    "AR",
+    "AS",
+    "ASMT",
+    "AU",
+    "BDUS",
+    "BI",
+    "BMD",
+    "CD",
+    "CF",
+    "CFM",
+    "CR",
+    "CT",
+    "CTPROTOCOL",
+    "DD",
+    "DF",
+    "DG",
+    "DM",
+    "DMS",
+    "DOC",
+    "DS",
+    "DX",
+    "EC",
+    "ECG",
+    "EEG",
+    "EMG",
+    "EOG",
+    "EPS",
+    "ES",
+    "FA",
+    "FID",
+    "FS",
+    "GM",
+    "HC",
+    "HD",
+    "IO",
+    "IOL",
+    "IVOCT",
+    "IVUS",
+    "KER",
+    "KO",
+    "LEN",
+    "LP",
+    "LS",
+    "M3D",
+    "MA",
+    "MG",
+    "MR",
+    "MS",
+    "NEARIR",
+    "NM",
+    "OAM",
+    "OCT",
+    "OP",
+    "OPM",
+    "OPR",
+    "OPT",
+    "OPTBSV",
+    "OPTENF",
+    "OPV",
+    "OSS",
+    "OT",
+    "PA",
+    "PLAN",
+    "POS",
+    "PR",
+    "PT",
+    "PX",
+    "REG",
+    "RESP",
+    "RF",
+    "RG",
+    "RTDOSE",
+    "RTIMAGE",
+    "RTINTENT",
+    "RTPLAN",
+    "RTRAD",
+    "RTRECORD",
+    "RTSEGANN",
+    "RTSTRUCT",
+    "RWV",
+    "SC",
+    "SEG",
+    "SM",
+    "SMR",
+    "SR",
+    "SRF",
+    "ST",
+    "STAIN",
+    "TEXTUREMAP",
+    "TG",
+    "US",
+    "VA",
+    "VF",
+    "XA",
+    "XAPROTOCOL",
+    "XC",
+];
+
+/// Enumerated values of attributes that rules are often about.
+const ENUMERATED: &[(&str, &[&str])] = &[
+    ("ImageLaterality", &["R", "L", "U", "B"]),
+    ("Laterality", &["R", "L"]),
+    ("MRAcquisitionType", &["1D", "2D", "3D"]),
+    ("Modality", MODALITIES),
+    (
+        "PatientPosition",
+        &[
+            "HFP", "HFS", "HFDR", "HFDL", "FFDR", "FFDL", "FFP", "FFS", "LFP", "LFS", "RFP", "RFS",
+            "AFDR", "AFDL", "PFDR", "PFDL",
+        ],
+    ),
+    ("PatientSex", &["M", "F", "O"]),
+];
+
+/// Terms of Body Part Examined (PS3.16 Annex L) that a CT, MR or PET of a hospital carries.
+const BODY_PARTS: &[&str] = &[
+    "ABDOMEN",
+    "ABDOMENPELVIS",
+    "ADRENAL",
+    "ANKLE",
+    "AORTA",
+    "ARM",
+    "BLADDER",
+    "BRAIN",
+    "BREAST",
+    "CALF",
+    "CAROTID",
+    "CERVICALSPINE",
+    "CHEST",
+    "CHESTABDOMEN",
+    "CHESTABDPELVIS",
+    "CLAVICLE",
+    "COCCYX",
+    "COLON",
+    "CSPINE",
+    "CTSPINE",
+    "EAR",
+    "ELBOW",
+    "EXTREMITY",
+    "EYE",
+    "FEMUR",
+    "FINGER",
+    "FOOT",
+    "FOREARM",
+    "GALLBLADDER",
+    "HAND",
+    "HEAD",
+    "HEADNECK",
+    "HEART",
+    "HIP",
+    "HUMERUS",
+    "IAC",
+    "JAW",
+    "KIDNEY",
+    "KNEE",
+    "LEG",
+    "LIVER",
+    "LSPINE",
+    "LSSPINE",
+    "LUNG",
+    "MANDIBLE",
+    "MAXILLA",
+    "MEDIASTINUM",
+    "NECK",
+    "NECKCHEST",
+    "NECKCHESTABDOMEN",
+    "NECKCHESTABDPELV",
+    "ORBIT",
+    "PANCREAS",
+    "PAROTID",
+    "PELVIS",
+    "PROSTATE",
+    "RECTUM",
+    "SELLA",
+    "SHOULDER",
+    "SIJOINT",
+    "SINUS",
+    "SKULL",
+    "SPINE",
+    "SPLEEN",
+    "SSPINE",
+    "STERNUM",
+    "TESTIS",
+    "THIGH",
+    "THYMUS",
+    "THYROID",
+    "TLSPINE",
+    "TMJ",
+    "TOE",
+    "TSPINE",
+    "UTERUS",
+    "WHOLEBODY",
+    "WRIST",
+];
+
+/// Longest list of terms that a message repeats.
+const REPEATED: usize = 20;
+
+/// What is wrong with `text` as a value of the attribute, if it cannot be one.
+pub(super) fn refuse(keyword: &str, text: &str) -> Option<String> {
+    let (_, terms) = ENUMERATED.iter().find(|(name, _)| *name == keyword)?;
+    let upper = text.to_uppercase();
+    if terms.contains(&upper.as_str()) {
+        return None;
+    }
+    let hint = suggest::hint(text, terms.iter().copied());
+    let words =
+        if terms.len() <= REPEATED { terms.join(", ") } else { format!("the terms of {keyword}") };
+    Some(format!("{text:?} is none of {words}{hint}"))
+}
+
+/// What makes `text` doubtful as a value of the attribute: scanners write body parts of their own, but a near miss
+/// is a typo.
+pub(super) fn doubt(keyword: &str, text: &str) -> Option<String> {
+    let upper = text.to_uppercase();
+    if keyword != "BodyPartExamined" || BODY_PARTS.contains(&upper.as_str()) {
+        return None;
+    }
+    let nearest = suggest::nearest(text, BODY_PARTS.iter().copied())?;
+    Some(format!("{text:?} is no term of PS3.16 Annex L, did you mean {nearest:?}?"))
+}
