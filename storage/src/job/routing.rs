@@ -15,7 +15,7 @@ use crate::store::sql::{Statement, Transaction, shape, values};
 use crate::store::{DatabaseError, Store};
 
 use super::settle::{Decision, NewJob, SettleError, Settled, insert_job, note_decisions};
-use super::{JobId, cancel_deliveries};
+use super::{JobId, JobState, cancel_deliveries};
 
 /// Protocols that took a series, with the revision of each.
 pub type Taken = BTreeMap<String, Sha256Digest>;
@@ -383,7 +383,7 @@ async fn close_choice(
     Ok(())
 }
 
-/// Queues a job again that had given way to another series.
+/// Queues a job again, or holds it, that had given way to another series.
 async fn revive(
     transaction: &mut Transaction,
     study: &StudyInstanceUid,
@@ -391,18 +391,26 @@ async fn revive(
     job: &NewJob,
 ) -> Result<bool, DatabaseError> {
     let now = transaction.now();
+    let state = if job.hold.is_some() { JobState::Held } else { JobState::Queued };
     let revived = transaction
         .execute(
-            "update job set state = 'queued', superseded_by = null, attempt = 0, next_attempt_at = $1, \
-                    finished_at = null, reason_code = null, reason = null \
+            "update job set state = $3, superseded_by = null, attempt = 0, next_attempt_at = $1, \
+                    finished_at = null, reason_code = $4, reason = null \
               where job_id = $2 and state = 'superseded'",
-            values![now, *job.job_id.as_uuid()],
+            values![
+                now,
+                *job.job_id.as_uuid(),
+                state.as_str(),
+                job.hold.as_ref().map(ReasonCode::as_str),
+            ],
         )
         .await?;
     if revived != 1 {
         return Ok(false);
     }
-    enqueue(transaction, job.job_id, now).await?;
+    if job.hold.is_none() {
+        enqueue(transaction, job.job_id, now).await?;
+    }
     let event = Event::new(EventKind::JobRetried).because(ReasonCode::SERIES_CHOSEN);
     transaction.record(event.of_series(study, series).of_job(job.job_id));
     Ok(true)

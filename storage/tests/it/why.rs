@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use dicom_types::Phi;
 use prosector_storage::{
-    AfterDeliveryFailure, Decision, DecisionOutcome, DeliveryFailure, Event, EventKind, Failure,
-    InstanceOutcome, JobFailure, JobOutcome, NextJob, ReasonCode, RecallScope, RecallSubject,
-    TargetMeasurement,
+    AfterDeliveryFailure, ChosenSeries, Decision, DecisionOutcome, DeliveryFailure, Event,
+    EventKind, Failure, InstanceOutcome, JobFailure, JobOutcome, NextJob, ReasonCode, RecallScope,
+    RecallSubject, RoutingRecord, Taken, TargetMeasurement,
 };
 use serde_json::json;
 
 use crate::bench::{
     Bench, LONG, association, instance, instance_uid, instance_with_content, limit, matched,
-    on_both, result_uid, study_uid,
+    on_both, result_uid, series_uid, study_uid,
 };
 
 on_both! {
@@ -28,6 +28,8 @@ on_both! {
     an_instance_that_came_twice,
     an_instance_that_came_with_other_bytes,
     a_result_of_ours_that_came_back,
+    a_series_that_waits_for_its_study,
+    a_series_whose_study_has_a_better_one,
     a_job_that_waits_for_a_worker,
     a_job_that_a_person_has_to_release,
     a_job_that_runs,
@@ -171,6 +173,71 @@ async fn a_result_of_ours_that_came_back(bench: Bench) {
     assert_eq!(outcomes, [InstanceOutcome::OwnResult]);
 
     answers(&bench, &[("done", "no_destination"), ("own_result", "own_result")]).await;
+}
+
+fn decided(outcome: DecisionOutcome, code: ReasonCode) -> Decision {
+    Decision { outcome, reason_code: code, ..refused(Some("best"), "unused") }
+}
+
+/// Settles a series that a protocol may choose.
+async fn settle_candidate(bench: &Bench, series: u32) {
+    bench.receive(series, &[1, 2]).await;
+    let candidate = bench.candidate(series).await;
+    let waits = decided(DecisionOutcome::Matched, ReasonCode::CHOICE_WAITS);
+    let record = RoutingRecord {
+        facts: Phi::new("{}".to_owned()),
+        taken: Taken::new(),
+        awaits_choice: true,
+    };
+    let settled =
+        bench.store.settle_series(&candidate, &json!({}), &[waits], &[], Some(&record)).await;
+    settled.unwrap();
+}
+
+/// Chooses one of the candidates of the first study.
+async fn choose(bench: &Bench, winner: u32) {
+    let due = bench.store.studies_to_choose(Duration::ZERO, 10).await.unwrap();
+    let kept = bench.store.recorded_series(study_uid(1).as_str()).await.unwrap();
+    let mut chosen = Vec::new();
+    for series in kept {
+        let is_winner = series.series_instance_uid == series_uid(winner);
+        let (decision, jobs) = if is_winner {
+            let job = bench.new_job(winner, "best").await;
+            (decided(DecisionOutcome::Matched, ReasonCode::SERIES_CHOSEN), vec![job])
+        } else {
+            (decided(DecisionOutcome::NotMatched, ReasonCode::OTHER_SERIES_CHOSEN), Vec::new())
+        };
+        chosen.push(ChosenSeries {
+            series_instance_uid: series.series_instance_uid,
+            revision: series.revision,
+            decisions: vec![decision],
+            taken: Taken::new(),
+            jobs,
+        });
+    }
+    bench.store.settle_study(&due[0], &chosen).await.unwrap();
+}
+
+async fn a_series_that_waits_for_its_study(bench: Bench) {
+    settle_candidate(&bench, 1).await;
+
+    answers(&bench, &[("matched", "choice_waits_for_study")]).await;
+}
+
+async fn a_series_whose_study_has_a_better_one(bench: Bench) {
+    settle_candidate(&bench, 1).await;
+    choose(&bench, 1).await;
+    answers(&bench, &[("queued", "waiting_for_worker")]).await;
+
+    settle_candidate(&bench, 2).await;
+    choose(&bench, 2).await;
+
+    let expected = [
+        ("not_matched", "other_series_chosen"),
+        ("superseded", "series_chosen"),
+        ("queued", "waiting_for_worker"),
+    ];
+    answers(&bench, &expected).await;
 }
 
 async fn a_job_that_waits_for_a_worker(bench: Bench) {
