@@ -383,7 +383,7 @@ async fn close_choice(
     Ok(())
 }
 
-/// Queues a job again, or holds it, that had given way to another series.
+/// Queues a job again, or holds it, that had given way to another series. What was recalled is not made again.
 async fn revive(
     transaction: &mut Transaction,
     study: &StudyInstanceUid,
@@ -396,7 +396,10 @@ async fn revive(
         .execute(
             "update job set state = $3, superseded_by = null, attempt = 0, next_attempt_at = $1, \
                     finished_at = null, reason_code = $4, reason = null \
-              where job_id = $2 and state = 'superseded'",
+              where job_id = $2 and state = 'superseded' \
+                and not exists (select 1 from recalled_result \
+                                  join result on result.sop_instance_uid = recalled_result.sop_instance_uid \
+                                 where result.job_id = $2)",
             values![
                 now,
                 *job.job_id.as_uuid(),

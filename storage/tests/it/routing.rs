@@ -3,17 +3,19 @@ use std::time::Duration;
 
 use dicom_types::Phi;
 use prosector_storage::{
-    ChosenSeries, JobState, NextJob, Priority, RoutingRecord, SettleError, Sha256Digest, Taken,
+    ChosenSeries, JobState, NextJob, Priority, ReasonCode, RecallScope, RecallSubject,
+    RoutingRecord, SettleError, Sha256Digest, Taken,
 };
 use serde_json::json;
 use time::OffsetDateTime;
 
-use crate::bench::{Bench, LONG, matched, on_both, series_uid, study_uid};
+use crate::bench::{Bench, LONG, done, matched, on_both, series_uid, study_uid};
 
 on_both! {
     a_choice_waits_until_every_series_of_the_study_has_settled,
     a_choice_makes_its_job_and_takes_the_place_of_an_earlier_one,
     a_series_that_is_chosen_again_gets_its_job_back,
+    what_was_recalled_is_not_made_again_by_a_choice,
     an_instance_in_between_stops_a_choice,
     the_recorded_past_comes_back_study_by_study,
     the_longest_waiting_gets_its_turn_but_stat_comes_first,
@@ -118,6 +120,27 @@ async fn a_series_that_is_chosen_again_gets_its_job_back(bench: Bench) {
     assert_eq!(state(&bench, job).await, JobState::Queued);
     let lease = bench.store.lease_job(NextJob::MostUrgent, "worker", LONG).await.unwrap();
     assert_eq!(lease.unwrap().job_id, job);
+}
+
+async fn what_was_recalled_is_not_made_again_by_a_choice(bench: Bench) {
+    settle(&bench, 1, true).await;
+    let job = choose(&bench, 1).await.unwrap().created[0];
+    let lease = bench.store.lease_job(NextJob::Id(job), "worker", LONG).await.unwrap().unwrap();
+    bench.store.finish_job(&lease, &done(&lease, &[])).await.unwrap();
+    let scope = RecallScope { of: RecallSubject::Protocol("best".to_owned()), since: None };
+    let code = ReasonCode::new("recalled_for_quality");
+    let recall = bench.store.order_recall(&scope, &code).await.unwrap();
+    for job in bench.store.recallable(&scope).await.unwrap() {
+        bench.store.recall_results(recall, &code, &job, None).await.unwrap();
+    }
+    settle(&bench, 2, true).await;
+    choose(&bench, 2).await.unwrap();
+    settle(&bench, 3, true).await;
+
+    let settled = choose(&bench, 1).await.unwrap();
+
+    assert_eq!((settled.created, settled.known), (Vec::new(), vec![job]));
+    assert_eq!(state(&bench, job).await, JobState::Superseded);
 }
 
 async fn an_instance_in_between_stops_a_choice(bench: Bench) {

@@ -361,7 +361,8 @@ fn protocols_in_a_folder_follow_those_of_the_site_file_and_are_reported_at_their
         "store (b.toml line ",
         "a file of protocols holds [[protocol]] alone",
         "protocols/c.toml:\n",
-        ": 3 problems",
+        "protocol[1].name (b.toml line 11): \"of-a\" is taken by an earlier one",
+        ": 4 problems",
     ] {
         assert!(error.contains(words), "no {words:?} in {error}");
     }

@@ -340,9 +340,10 @@ fn destination_kind(
         }
         return Some(DestinationKind::Folder(PathBuf::from(folder)));
     }
-    let timeouts = timeouts(raw, path, problems)?;
+    // What else is wrong is said, too.
+    let timeouts = timeouts(raw, path, problems);
     if let Some(url) = &raw.url {
-        let destination = dicomweb::destination(raw, url, tls, timeouts, path, problems)?;
+        let destination = dicomweb::destination(raw, url, tls, timeouts?, path, problems)?;
         return Some(DestinationKind::Dicomweb(destination));
     }
     let (Some(ae_title), Some(address)) = (&raw.ae_title, &raw.address) else {
@@ -364,6 +365,7 @@ fn destination_kind(
         let message = format!("{address:?} is not host:port, as in \"127.0.0.1:4242\"");
         problems.error(&path.key("address"), message);
     }
+    let timeouts = timeouts?;
     Some(DestinationKind::Dimse(DimseDestination {
         ae_title: ae_title?,
         calling_ae_title: calling_ae_title?,

@@ -322,9 +322,10 @@ fn a_stat_study_overtakes_a_full_routine_queue_within_one_job() {
         };
         write_scan(files.path(), &scan)
     };
-    for number in 1..=8 {
-        service.send(&scan(number, "CHEST"));
-    }
+    // So many that the queue is still full when somebody has noticed that the first is done.
+    let routine: Vec<PathBuf> = (1..=30).flat_map(|number| scan(number, "CHEST")).collect();
+    let urgent = scan(99, "HEAD");
+    service.send(&routine);
     let finished = |service: &Service, kind: &str| {
         let events = service.json(&["audit", "events", "--limit", "10000"]);
         let mut events: Vec<Value> = events.as_array().unwrap().clone();
@@ -334,10 +335,10 @@ fn a_stat_study_overtakes_a_full_routine_queue_within_one_job() {
     };
     service.wait("a job that is done", |service| !finished(service, "done").is_empty());
 
-    service.send(&scan(9, "HEAD"));
-    service.wait("all jobs", |service| finished(service, "done").len() == 9);
+    service.send(&urgent);
+    service.wait("all jobs", |service| finished(service, "done").len() == 31);
 
-    let stat = |event: &&Value| event["series_instance_uid"] == "1.2.9.1";
+    let stat = |event: &&Value| event["series_instance_uid"] == "1.2.99.1";
     let created = finished(&service, "job_created");
     let created = created.iter().find(stat).unwrap()["seq"].as_u64().unwrap();
     let ends = finished(&service, "done");
