@@ -14,7 +14,7 @@ pub(super) fn destination(
     raw: &RawDestination,
     url: &str,
     tls: Option<TlsConnector>,
-    timeouts: Timeouts,
+    timeouts: Option<Timeouts>,
     path: &FieldPath,
     problems: &mut Problems,
 ) -> Option<StowDestination> {
@@ -43,6 +43,7 @@ pub(super) fn destination(
     if token.is_some() && !root.is_encrypted() {
         problems.warn(&url_path, "the token goes over the network in the clear");
     }
+    let timeouts = timeouts?;
     Some(StowDestination {
         root,
         tls,

@@ -343,7 +343,7 @@ fn destination_kind(
     // What else is wrong is said, too.
     let timeouts = timeouts(raw, path, problems);
     if let Some(url) = &raw.url {
-        let destination = dicomweb::destination(raw, url, tls, timeouts?, path, problems)?;
+        let destination = dicomweb::destination(raw, url, tls, timeouts, path, problems)?;
         return Some(DestinationKind::Dicomweb(destination));
     }
     let (Some(ae_title), Some(address)) = (&raw.ae_title, &raw.address) else {
