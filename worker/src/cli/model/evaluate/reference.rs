@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use dicom_io::series::Stack;
 use dicom_types::{GridGeometry, Mask};
-use nifti::{NiftiHeader, NiftiObject as _, ReaderOptions};
+use nifti::{NiftiHeader, NiftiObject as _, RandomAccessNiftiVolume as _, ReaderOptions};
 
 use super::manifest::Reference;
 
@@ -75,18 +75,17 @@ impl Image {
         })?;
         // NIfTI's world is RAS.
         let to_lps = |column: usize| [-affine[0][column], -affine[1][column], affine[2][column]];
-        let [slope, intercept] = match header.scl_slope {
-            0.0 => [1.0, 0.0],
-            slope => [slope, header.scl_inter],
-        };
         let (origin_mm, steps_mm) = (to_lps(3), [to_lps(0), to_lps(1), to_lps(2)]);
-        let mut values: Vec<f32> =
-            object.into_volume().into_nifti_typed_data().with_context(context)?;
-        for value in &mut values {
-            *value = *value * slope + intercept;
-        }
-        if values.len() != shape.iter().product::<usize>() {
-            bail!("{} holds another number of voxels than its header says", path.display());
+        let mut place = vec![0u16; extents.len()];
+        let volume = object.volume();
+        let mut values = Vec::with_capacity(shape.iter().product());
+        for k in 0..extents[2] {
+            for j in 0..extents[1] {
+                for i in 0..extents[0] {
+                    place[..3].copy_from_slice(&[i, j, k]);
+                    values.push(volume.get_f32(&place).with_context(context)?);
+                }
+            }
         }
         Ok(Self { shape, origin_mm, steps_mm, values })
     }
