@@ -170,7 +170,7 @@ pub(crate) struct RawCompleteness {
     /// Time without a new instance after which a series counts as complete; default `10s`.
     pub(crate) quiet: String,
     /// Time without a new instance after which a study counts as complete, for protocols that take one series of it;
-    /// default `60s`.
+    /// default `60s`, and never less than `quiet`.
     pub(crate) study: String,
 }
 

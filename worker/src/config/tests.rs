@@ -268,7 +268,6 @@ fn each_wrong_protocol_gets_its_message() {
             "priority = \"routine\"",
             "choose = \"best\"\nprefer = [{ kernl = \"soft\" }, { kernel = \"sof\" }]",
         ),
-        ("quiet = \"10s\"", "quiet = \"10s\"\nstudy = \"5s\""),
         ("quiet = \"10s\"", "quiet = \"10s\"\n[routing]\nfolder = \"no-such-folder\""),
         ("modality = \"CT\"", "study_time = { min = \"8am\" }"),
         ("min = 20", "min = 20, max = 10"),

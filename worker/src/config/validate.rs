@@ -47,11 +47,8 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let quiet = duration(&raw.completeness.quiet, &quiet_path, problems);
     let study_path = root.key("completeness").key("study");
     let study = duration(&raw.completeness.study, &study_path, problems);
-    if let (Some(quiet), Some(study)) = (quiet, study)
-        && study < quiet
-    {
-        problems.error(&study_path, "a study is not complete before its series are");
-    }
+    // A study is not complete before its series are.
+    let study = study.max(quiet);
     let model = model(&raw.model);
     let audit = audit(&raw.audit, &root.key("audit"), problems);
     let log = log(&raw.log, &root.key("log"), problems);
