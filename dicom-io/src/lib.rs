@@ -9,6 +9,7 @@ pub mod lineage;
 pub mod part10;
 pub mod phi;
 pub mod rejection_note;
+mod result_object;
 pub mod rtstruct;
 pub mod scp;
 pub mod scu;
@@ -22,3 +23,4 @@ pub mod tls;
 mod upper_layer;
 
 pub use dictionary::{Attribute, ValueKind};
+pub use result_object::ResultObject;

@@ -8,9 +8,9 @@ use dicom::dictionary_std::tags;
 use dicom_types::{SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid};
 use time::{OffsetDateTime, UtcOffset};
 
+use crate::ResultObject;
 use crate::coded_concept::CodedConcept;
 use crate::seg::frames::concept;
-use crate::seg::sop::file_meta;
 use crate::seg::source_attributes::SourceAttributes;
 use crate::seg::writer::{DataSetWriter, ElementWriter};
 use crate::seg::{LongString, ReadSourceAttributesError, SegIdentity, derived_uid};
@@ -93,27 +93,6 @@ pub struct RejectionNoteContent<'a> {
     pub device_serial_number: &'a str,
 }
 
-/// A rejection note.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RejectionNote {
-    /// Part 10 file in Explicit VR Little Endian.
-    pub bytes: Vec<u8>,
-    /// Its series.
-    pub series_instance_uid: SeriesInstanceUid,
-    /// Its identity.
-    pub sop_instance_uid: SopInstanceUid,
-}
-
-impl std::fmt::Debug for RejectionNote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RejectionNote")
-            .field("bytes", &self.bytes.len())
-            .field("series_instance_uid", &self.series_instance_uid)
-            .field("sop_instance_uid", &self.sop_instance_uid)
-            .finish()
-    }
-}
-
 /// Why there is no note.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildRejectionNoteError {
@@ -133,13 +112,10 @@ pub enum BuildRejectionNoteError {
 ///
 /// # Errors
 /// [`BuildRejectionNoteError`]
-///
-/// # Panics
-/// Never: the UIDs that it parses are constants.
 pub fn build(
     instance: &Path,
     content: &RejectionNoteContent<'_>,
-) -> Result<RejectionNote, BuildRejectionNoteError> {
+) -> Result<ResultObject, BuildRejectionNoteError> {
     if content.rejected.is_empty() {
         return Err(BuildRejectionNoteError::Nothing);
     }
@@ -169,10 +145,7 @@ pub fn build(
     dataset.put(|w| write_evidence(content, w));
     put_document(content, &mut dataset);
 
-    let class = SOP_CLASS_UID.parse().expect("a constant UID is well formed");
-    let mut bytes = file_meta(class, &sop_instance_uid).encode();
-    bytes.extend_from_slice(&dataset.into_bytes());
-    Ok(RejectionNote { bytes, series_instance_uid, sop_instance_uid })
+    Ok(ResultObject::of_dataset(SOP_CLASS_UID, series_instance_uid, sop_instance_uid, dataset))
 }
 
 /// Key Object Document Series and General Equipment (PS3.3 C.17.6.1, C.7.5.1).

@@ -3,11 +3,12 @@
 mod contour;
 
 use dicom::dictionary_std::tags;
-use dicom_types::{Mask, SeriesInstanceUid, SopInstanceUid};
+use dicom_types::Mask;
 
+use crate::ResultObject;
 use crate::seg::frames::concept;
 use crate::seg::origin::Origin;
-use crate::seg::sop::{file_meta, read_source, refuse_what_cannot_be_written};
+use crate::seg::sop::{read_source, refuse_what_cannot_be_written};
 use crate::seg::writer::{DataSetWriter, ElementWriter, Vr};
 use crate::seg::{
     BuildSegError, LongString, SegIdentity, SegProvenance, SegmentInput, frame_of_reference_of,
@@ -23,41 +24,17 @@ const KIND: &str = "rtstruct";
 /// Longest value of a 16-bit length; a longer one is written as of unknown representation (PS3.5 6.2.2).
 const MAX_SHORT_VALUE: usize = 0xFFFE;
 
-/// A structure set.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StructureSet {
-    /// Part 10 file in Explicit VR Little Endian.
-    pub bytes: Vec<u8>,
-    /// Its series.
-    pub series_instance_uid: SeriesInstanceUid,
-    /// Its identity.
-    pub sop_instance_uid: SopInstanceUid,
-}
-
-impl std::fmt::Debug for StructureSet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StructureSet")
-            .field("bytes", &self.bytes.len())
-            .field("series_instance_uid", &self.series_instance_uid)
-            .field("sop_instance_uid", &self.sop_instance_uid)
-            .finish()
-    }
-}
-
 /// Writes a region for every segment that has voxels, in their order: on each slice closed contours along the edges of
 /// the pixels, holes joined to the outside by channels without width. The same inputs give the same bytes.
 ///
 /// # Errors
 /// [`BuildSegError`]
-///
-/// # Panics
-/// Never: the UIDs that it parses are constants.
 pub fn build(
     stack: &Stack,
     segments: &[SegmentInput<'_>],
     identity: &SegIdentity,
     provenance: &SegProvenance,
-) -> Result<StructureSet, BuildSegError> {
+) -> Result<ResultObject, BuildSegError> {
     refuse_what_cannot_be_written(stack, segments)?;
     let source = read_source(stack)?;
     let origin = Origin { stack, source: &source, identity, provenance };
@@ -80,11 +57,8 @@ pub fn build(
     dataset.put(|w| write_observations(&present, w));
     dataset.text(tags::APPROVAL_STATUS, *b"CS", "UNAPPROVED");
 
-    let class = SOP_CLASS_UID.parse().expect("a constant UID is well formed");
-    let mut bytes = file_meta(class, &sop_instance_uid).encode();
-    bytes.extend_from_slice(&dataset.into_bytes());
-    let series_instance_uid = identity.series_instance_uid(KIND);
-    Ok(StructureSet { bytes, series_instance_uid, sop_instance_uid })
+    let series = identity.series_instance_uid(KIND);
+    Ok(ResultObject::of_dataset(SOP_CLASS_UID, series, sop_instance_uid, dataset))
 }
 
 fn put_structure_set(

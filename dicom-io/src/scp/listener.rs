@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::association::{serve_connection, serve_encrypted};
+use super::admission::{serve_connection, serve_encrypted};
 use super::policy::{RejectReason, ScpConfig};
 use super::receiver::InstanceReceiver;
 use crate::tls::TlsAcceptor;

@@ -5,6 +5,7 @@
 //! Data is looked at, and nothing is encoded again. Success is answered after the sink says that the instance is
 //! durable.
 
+mod admission;
 mod association;
 mod listener;
 mod negotiate;

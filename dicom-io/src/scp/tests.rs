@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::timeout;
 
-use super::association::serve_connection;
+use super::admission::serve_connection;
 use super::listener::Shared;
 use super::{
     AssociationInfo, AssociationOutcome, InstanceReceiver, InstanceSink, ReceivedInstance,

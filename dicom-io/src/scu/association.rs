@@ -216,34 +216,11 @@ impl Association {
 
     /// The response to the request with `message_id`.
     pub(super) async fn response(&mut self, message_id: u16) -> Result<CommandSet, AssociateError> {
-        let patience = self.config.response_timeout;
-        let deadline = Instant::now() + patience;
-        let mut command = Vec::new();
-        loop {
-            let pdu = self.link.next_pdu(MAX_RECEIVED_PDU_BYTES, patience, deadline).await;
-            let (kind, range) = pdu?;
-            match kind {
-                PduKind::Data => {}
-                PduKind::Abort => return Err(AssociateError::Aborted),
-                _ => return Err(AssociateError::Protocol),
-            }
-            for value in data_values(self.link.body(range)) {
-                let value = value.map_err(|_| AssociateError::Protocol)?;
-                let is_too_long = command.len() + value.fragment.len() > MAX_COMMAND_BYTES;
-                if !value.is_command || is_too_long {
-                    return Err(AssociateError::Protocol);
-                }
-                command.extend_from_slice(value.fragment);
-                if !value.is_last {
-                    continue;
-                }
-                let response =
-                    CommandSet::decode(&command).map_err(|_| AssociateError::Protocol)?;
-                let answered = response.number(Attributes::MESSAGE_ID_BEING_RESPONDED_TO);
-                let is_ours = response.field().is_response() && answered == Some(message_id);
-                return if is_ours { Ok(response) } else { Err(AssociateError::Protocol) };
-            }
-        }
+        let Message { command: response, .. } =
+            self.message(0, self.config.response_timeout).await?;
+        let answered = response.number(Attributes::MESSAGE_ID_BEING_RESPONDED_TO);
+        let is_ours = response.field().is_response() && answered == Some(message_id);
+        if is_ours { Ok(response) } else { Err(AssociateError::Protocol) }
     }
 
     /// The next message, whatever it is, with its data set of at most `max_dataset` bytes.

@@ -11,7 +11,7 @@ mod window;
 use dicom_types::{GridGeometry, Mask, Modality, Volume};
 
 pub(crate) use object::TARGETS;
-pub use object::{Capture, SOP_CLASS_UID, build};
+pub use object::{SOP_CLASS_UID, build};
 
 use canvas::Canvas;
 use plane::Cut;

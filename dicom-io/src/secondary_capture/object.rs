@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use dicom::core::Tag;
 use dicom::dictionary_std::tags;
-use dicom_types::{SeriesInstanceUid, SopInstanceUid};
+use dicom_types::SopInstanceUid;
 
 use super::Preview;
+use crate::ResultObject;
 use crate::seg::frames::concept;
 use crate::seg::modules::{MAX_LONG_TEXT, truncated};
 use crate::seg::origin::Origin;
-use crate::seg::sop::{file_meta, read_source};
+use crate::seg::sop::read_source;
 use crate::seg::text::printable;
 use crate::seg::writer::{DataSetWriter, ElementWriter, Vr};
 use crate::seg::{BuildSegError, LongString, SegIdentity, SegProvenance};
@@ -27,43 +28,19 @@ const FRAME_INCREMENT_POINTER: Tag = Tag(0x0028, 0x0009);
 /// Image Comments (0020,4000).
 const IMAGE_COMMENTS: Tag = Tag(0x0020, 0x4000);
 
-/// Pictures as an object.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Capture {
-    /// Part 10 file in Explicit VR Little Endian.
-    pub bytes: Vec<u8>,
-    /// Its series.
-    pub series_instance_uid: SeriesInstanceUid,
-    /// Its identity.
-    pub sop_instance_uid: SopInstanceUid,
-}
-
-impl std::fmt::Debug for Capture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Capture")
-            .field("bytes", &self.bytes.len())
-            .field("series_instance_uid", &self.series_instance_uid)
-            .field("sop_instance_uid", &self.sop_instance_uid)
-            .finish()
-    }
-}
-
 /// Writes `pictures`, all of the size of the first, as the frames of one object. `targets` are the texts that the model
 /// was given, for whoever asks the file how it came about. The same inputs give the same bytes.
 ///
 /// # Errors
 /// [`BuildSegError`] when there is no picture or too much of it, or when the source instance cannot be read for what
 /// is copied from it.
-///
-/// # Panics
-/// Never: the UIDs that it parses are constants.
 pub fn build(
     stack: &Stack,
     pictures: &[Preview],
     targets: &[&str],
     identity: &SegIdentity,
     provenance: &SegProvenance,
-) -> Result<Capture, BuildSegError> {
+) -> Result<ResultObject, BuildSegError> {
     let pixel_bytes = pixel_bytes(pictures)?;
     let source = read_source(stack)?;
     let origin = Origin { stack, source: &source, identity, provenance };
@@ -82,20 +59,18 @@ pub fn build(
     dataset.text(tags::LATERALITY, *b"CS", "");
     put_image(&mut dataset, &sop_instance_uid, pictures, targets, provenance);
 
-    let class = SOP_CLASS_UID.parse().expect("a constant UID is well formed");
-    let mut bytes = file_meta(class, &sop_instance_uid).encode();
-    bytes.extend_from_slice(&dataset.into_bytes());
+    let series = identity.series_instance_uid(KIND);
+    let mut object = ResultObject::of_dataset(SOP_CLASS_UID, series, sop_instance_uid, dataset);
     let mut header = ElementWriter::new();
     header.header(tags::PIXEL_DATA, Vr(*b"OB"), pixel_bytes);
-    bytes.extend_from_slice(&header.into_bytes());
-    let end = bytes.len() + pixel_bytes as usize;
-    bytes.reserve_exact(pixel_bytes as usize);
+    object.bytes.extend_from_slice(&header.into_bytes());
+    let end = object.bytes.len() + pixel_bytes as usize;
+    object.bytes.reserve_exact(pixel_bytes as usize);
     for picture in pictures {
-        bytes.extend_from_slice(&picture.rgb);
+        object.bytes.extend_from_slice(&picture.rgb);
     }
-    bytes.resize(end, 0);
-    let series_instance_uid = identity.series_instance_uid(KIND);
-    Ok(Capture { bytes, series_instance_uid, sop_instance_uid })
+    object.bytes.resize(end, 0);
+    Ok(object)
 }
 
 /// The images that the pictures were made from (PS3.3 C.12.4).

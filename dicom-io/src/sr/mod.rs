@@ -8,10 +8,11 @@ use dicom_types::{Modality, SeriesInstanceUid, SopInstanceUid};
 
 pub use measure::{TargetMeasurement, measure};
 
+use crate::ResultObject;
 use crate::coded_concept::CodedConcept;
 use crate::seg::frames::concept;
 use crate::seg::origin::Origin;
-use crate::seg::sop::{file_meta, read_source};
+use crate::seg::sop::read_source;
 use crate::seg::writer::{DataSetWriter, ElementWriter};
 use crate::seg::{
     BuildSegError, SegIdentity, SegProvenance, SegmentDescription, SegmentationType, derived_uid,
@@ -62,42 +63,18 @@ impl ReportedSegmentation {
     }
 }
 
-/// A structured report.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Report {
-    /// Part 10 file in Explicit VR Little Endian.
-    pub bytes: Vec<u8>,
-    /// Its series.
-    pub series_instance_uid: SeriesInstanceUid,
-    /// Its identity.
-    pub sop_instance_uid: SopInstanceUid,
-}
-
-impl std::fmt::Debug for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Report")
-            .field("bytes", &self.bytes.len())
-            .field("series_instance_uid", &self.series_instance_uid)
-            .field("sop_instance_uid", &self.sop_instance_uid)
-            .finish()
-    }
-}
-
 /// Writes what was measured of the segments of `segmentation`: volume in millilitres, and where the modality gives the
 /// values a meaning, their mean and standard deviation. The same inputs give the same bytes.
 ///
 /// # Errors
 /// [`BuildSegError`] when the source instance cannot be read for what the report copies from it.
-///
-/// # Panics
-/// Never: the UIDs that it parses are constants.
 pub fn build(
     stack: &Stack,
     segmentation: &ReportedSegmentation,
     segments: &[ReportedSegment<'_>],
     identity: &SegIdentity,
     provenance: &SegProvenance,
-) -> Result<Report, BuildSegError> {
+) -> Result<ResultObject, BuildSegError> {
     let source = read_source(stack)?;
     let origin = Origin { stack, source: &source, identity, provenance };
     let uid_word = uid_word(segmentation.kind);
@@ -121,11 +98,8 @@ pub fn build(
     let root = document(&origin, segmentation, segments);
     root.put_root(&mut dataset);
 
-    let class = SOP_CLASS_UID.parse().expect("a constant UID is well formed");
-    let mut bytes = file_meta(class, &sop_instance_uid).encode();
-    bytes.extend_from_slice(&dataset.into_bytes());
-    let series_instance_uid = identity.series_instance_uid(uid_word);
-    Ok(Report { bytes, series_instance_uid, sop_instance_uid })
+    let series = identity.series_instance_uid(uid_word);
+    Ok(ResultObject::of_dataset(SOP_CLASS_UID, series, sop_instance_uid, dataset))
 }
 
 /// Every instance that the report depends on (PS3.3 C.17.2.3).

@@ -7,7 +7,9 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::delivery::{DeliveryError, DeliveryId, DeliveryState, LeasedDelivery, about};
+use crate::delivery::{
+    DeliveryError, DeliveryId, DeliveryState, LeasedDelivery, about, update_leased,
+};
 use crate::job::JobId;
 use crate::provenance::{Event, EventKind, ReasonCode};
 use crate::store::sql::{locking, places, values};
@@ -59,23 +61,9 @@ impl Store {
     ) -> Result<(), DeliveryError> {
         let mut transaction = self.begin().await?;
         let now = transaction.now();
-        let updated = transaction
-            .execute(
-                "update delivery set state = 'sent', sent_at = $1, next_attempt_at = $1, last_status = $2, \
-                        reason_code = null, transaction_uid = null, lease_owner = null, lease_expires_at = null \
-                  where delivery_id = $3 and state = 'sending' and lease_owner = $4 and lease_number = $5",
-                values![
-                    now,
-                    u32::from(status),
-                    *lease.delivery_id.as_uuid(),
-                    &lease.worker,
-                    lease.lease_number,
-                ],
-            )
-            .await?;
-        if updated != 1 {
-            return Err(DeliveryError::Lost { delivery: lease.delivery_id });
-        }
+        let change = "state = 'sent', sent_at = $4, next_attempt_at = $4, last_status = $5, reason_code = null, \
+                      transaction_uid = null, lease_owner = null, lease_expires_at = null";
+        update_leased(&mut transaction, lease, change, values![now, u32::from(status)]).await?;
         let event = about(EventKind::ResultSent, lease);
         transaction.record(event.with(json!({ "status": status, "attempt": lease.attempt })));
         transaction.commit().await?;

@@ -14,7 +14,7 @@ use crate::ids::id;
 use crate::job::{JobId, ResultForm};
 use crate::provenance::{Event, EventKind, ReasonCode};
 use crate::spool::SpoolKey;
-use crate::store::sql::{Row, Transaction, locking, places, values};
+use crate::store::sql::{Row, Transaction, Value, locking, places, values};
 use crate::store::{DatabaseError, Store};
 use crate::words::words;
 
@@ -235,21 +235,8 @@ impl Store {
         ttl: Duration,
     ) -> Result<(), DeliveryError> {
         let mut transaction = self.begin().await?;
-        let renewed = transaction
-            .execute(
-                "update delivery set lease_expires_at = $1 \
-                  where delivery_id = $2 and state = 'sending' and lease_owner = $3 and lease_number = $4",
-                values![
-                    transaction.now() + ttl,
-                    *lease.delivery_id.as_uuid(),
-                    &lease.worker,
-                    lease.lease_number,
-                ],
-            )
-            .await?;
-        if renewed != 1 {
-            return Err(DeliveryError::Lost { delivery: lease.delivery_id });
-        }
+        let until = transaction.now() + ttl;
+        update_leased(&mut transaction, lease, "lease_expires_at = $4", values![until]).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -265,23 +252,9 @@ impl Store {
     ) -> Result<(), DeliveryError> {
         let mut transaction = self.begin().await?;
         let now = transaction.now();
-        let updated = transaction
-            .execute(
-                "update delivery set state = 'delivered', delivered_at = $1, last_status = $2, reason_code = null, \
-                        lease_owner = null, lease_expires_at = null \
-                  where delivery_id = $3 and state = 'sending' and lease_owner = $4 and lease_number = $5",
-                values![
-                    now,
-                    u32::from(status),
-                    *lease.delivery_id.as_uuid(),
-                    &lease.worker,
-                    lease.lease_number,
-                ],
-            )
-            .await?;
-        if updated != 1 {
-            return Err(DeliveryError::Lost { delivery: lease.delivery_id });
-        }
+        let change = "state = 'delivered', delivered_at = $4, last_status = $5, reason_code = null, \
+                      lease_owner = null, lease_expires_at = null";
+        update_leased(&mut transaction, lease, change, values![now, u32::from(status)]).await?;
         let event = about(EventKind::ResultDelivered, lease);
         transaction.record(event.with(json!({
             "status": status, "attempt": lease.attempt, "form": lease.form.as_str(),
@@ -313,26 +286,16 @@ impl Store {
                 None => (DeliveryState::Failed, now, None),
             },
         };
-        let updated = transaction
-            .execute(
-                "update delivery set state = $1, next_attempt_at = $2, last_status = $3, reason_code = $4, \
-                        replaced_by = $5, lease_owner = null, lease_expires_at = null \
-                  where delivery_id = $6 and state = 'sending' and lease_owner = $7 and lease_number = $8",
-                values![
-                    state.as_str(),
-                    next_attempt_at,
-                    failure.status.map(i64::from),
-                    failure.reason_code.as_str(),
-                    other.as_ref().map(|other| other.sop_instance_uid.as_str()),
-                    *lease.delivery_id.as_uuid(),
-                    &lease.worker,
-                    lease.lease_number,
-                ],
-            )
-            .await?;
-        if updated != 1 {
-            return Err(DeliveryError::Lost { delivery: lease.delivery_id });
-        }
+        let change = "state = $4, next_attempt_at = $5, last_status = $6, reason_code = $7, replaced_by = $8, \
+                      lease_owner = null, lease_expires_at = null";
+        let changed = values![
+            state.as_str(),
+            next_attempt_at,
+            failure.status.map(i64::from),
+            failure.reason_code.as_str(),
+            other.as_ref().map(|other| other.sop_instance_uid.as_str()),
+        ];
+        update_leased(&mut transaction, lease, change, changed).await?;
         let kind = match state {
             DeliveryState::Pending => EventKind::DeliveryDelayed,
             _ if other.is_some() => EventKind::DeliveryReplaced,
@@ -352,6 +315,26 @@ impl Store {
         transaction.commit().await?;
         Ok(state)
     }
+}
+
+/// Changes a delivery, if this lease is still the one on it. `change` is the text behind `set`, whose values are counted
+/// from `$4`.
+pub(crate) async fn update_leased(
+    transaction: &mut Transaction,
+    lease: &LeasedDelivery,
+    change: &'static str,
+    changed: Vec<Value>,
+) -> Result<(), DeliveryError> {
+    let mut bound = values![*lease.delivery_id.as_uuid(), &lease.worker, lease.lease_number];
+    bound.extend(changed);
+    let statement = format!(
+        "update delivery set {change} \
+          where delivery_id = $1 and state = 'sending' and lease_owner = $2 and lease_number = $3"
+    );
+    if transaction.execute(statement, bound).await? != 1 {
+        return Err(DeliveryError::Lost { delivery: lease.delivery_id });
+    }
+    Ok(())
 }
 
 /// Makes deliveries whose sender is gone due again; those of superseded or cancelled jobs and of recalled results end.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::store::sql::values;
+use crate::store::sql::{Row, values};
 use crate::store::{DatabaseError, Store};
 
 use super::chain::StoredEntry;
@@ -29,18 +29,23 @@ impl Store {
         after_seq: i64,
         limit: u32,
     ) -> Result<Vec<ExportedEntry>, DatabaseError> {
-        let rows = self
-            .pool
-            .rows(
-                concat!(
-                    "select ",
-                    event_columns!(),
-                    " from event where seq > $1 order by seq limit $2"
-                ),
-                values![after_seq, limit],
-            )
-            .await?;
+        let rows = self.stored_entries(after_seq, limit).await?;
         rows.iter().map(|row| Ok(exported(&StoredEntry::read(row)?))).collect()
+    }
+
+    /// Rows of up to `limit` entries behind `after_seq`, in their order, for [`StoredEntry::read`]: one that cannot be
+    /// read hides nothing of those before it.
+    pub(super) async fn stored_entries(
+        &self,
+        after_seq: i64,
+        limit: u32,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let statement = concat!(
+            "select ",
+            event_columns!(),
+            " from event where seq > $1 order by seq limit $2"
+        );
+        self.pool.rows(statement, values![after_seq, limit]).await
     }
 }
 

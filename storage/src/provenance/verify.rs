@@ -7,10 +7,9 @@ use crate::store::sql::values;
 use crate::store::{DatabaseError, Store};
 
 use super::chain::StoredEntry;
-use super::event::event_columns;
 
 /// Entries read at a time.
-const PAGE: i64 = 2000;
+const PAGE: u32 = 2000;
 
 /// The ledger's end at some time, kept outside the database. It makes a later truncation visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,17 +92,7 @@ impl Store {
         let mut walk = Walk::new(roots);
         let mut after = i64::MIN;
         loop {
-            let rows = self
-                .pool
-                .rows(
-                    concat!(
-                        "select ",
-                        event_columns!(),
-                        " from event where seq > $1 order by seq limit $2"
-                    ),
-                    values![after, PAGE],
-                )
-                .await?;
+            let rows = self.stored_entries(after, PAGE).await?;
             for row in &rows {
                 let stored = StoredEntry::read(row)?;
                 if let Err(defect) = walk.step(&stored) {

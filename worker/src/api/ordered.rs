@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dicom_types::SeriesInstanceUid;
-use prosector_storage::{JobId, NewJob, Ordered, Priority, Store};
+use prosector_storage::{JobId, Ordered, Priority, Store};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use super::{Facts, Refusal};
 use crate::config::RawProtocol;
 use crate::open_packs::digest_of;
 use crate::protocol::{PHANTOM_PACK, Protocol, Target, resolve};
-use crate::segment::{Order, SeriesSource, series_of};
+use crate::segment::{Order, SeriesSource, new_job, series_of};
 
 /// What results call the protocol of a job that was ordered.
 const ON_REQUEST: &str = "on-request";
@@ -61,20 +61,10 @@ pub(super) async fn order(
         let reasons = source.reasons().join("; ");
         return Err(Refusal::Unprocessable(format!("the series is no volume: {reasons}")));
     };
-    let order = Order::of_protocol(&protocol, stack);
-    if order.targets.is_empty() {
+    if Order::of_protocol(&protocol, stack).targets.is_empty() {
         return Err(Refusal::Unprocessable("no target is for a patient of this sex".to_owned()));
     }
-    let pack_digest = digest_of(&pack);
-    let job = NewJob {
-        job_id: order.job_id(stack, &pack_digest),
-        protocol_name: protocol.name.clone(),
-        protocol_revision: protocol.revision().sha256,
-        pack_digest,
-        priority: protocol.priority,
-        instances: stack.slices.iter().map(|slice| slice.sop_instance_uid.clone()).collect(),
-        hold: None,
-    };
+    let job = new_job(stack, &protocol, digest_of(&pack));
     store.register_protocol(&protocol.revision()).await?;
     match store.order_job(&series, &job).await? {
         Ordered::UnknownSeries => Err(Refusal::NotFound("nothing was received of this series")),

@@ -214,7 +214,7 @@ async fn note(
         size_bytes: note.bytes.len() as u64,
         sop_instance_uid: note.sop_instance_uid,
         series_instance_uid: note.series_instance_uid,
-        sop_class_uid: rejection_note::SOP_CLASS_UID.parse()?,
+        sop_class_uid: note.sop_class_uid,
         form: ResultForm::RejectionNote,
         spool_key,
         deliveries,

@@ -11,11 +11,11 @@ use prosector_storage::{
     StudyToChoose,
 };
 
-use super::settle::{MODEL_REFUSED, Settler, new_job};
+use super::settle::{MODEL_REFUSED, Settler};
 use crate::open_packs::digest_of;
 use crate::protocol::Protocol;
 use crate::routing::{Candidate, LineReader, RecordedSeries, Verdict, choices};
-use crate::segment::SeriesSource;
+use crate::segment::{SeriesSource, new_job};
 
 /// Studies looked at in one go.
 const BATCH: u32 = 32;

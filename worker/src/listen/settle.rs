@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use dicom_io::series::{Stack, read_stacks};
+use dicom_io::series::read_stacks;
 use dicom_types::{Phi, SeriesInstanceUid};
 use prosector_storage::{
     Decision, DecisionOutcome, NewJob, ReasonCode, RoutingRecord, SettleCandidate, SettleError,
-    SettlePolicy, Sha256Digest, Spool, Store, Taken,
+    SettlePolicy, Spool, Store, Taken,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::open_packs::{OpenPacks, digest_of};
 use crate::protocol::{LiveProtocols, Protocol};
 use crate::routing::{self, Outcome};
-use crate::segment::{self, Order, SeriesSource};
+use crate::segment::{self, SeriesSource, new_job};
 use crate::self_test;
 
 /// Series looked at in one go.
@@ -221,19 +221,6 @@ fn not_matched(reason: &str) -> ReasonCode {
         .iter()
         .any(|words| reason.starts_with(words));
     if is_about_length && reason.ends_with("or more") { TOO_FEW_SLICES } else { NOT_MATCHED }
-}
-
-pub(super) fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> NewJob {
-    let order = Order::of_protocol(protocol, stack);
-    NewJob {
-        job_id: order.job_id(stack, &pack_digest),
-        protocol_name: protocol.name.clone(),
-        protocol_revision: protocol.revision().sha256,
-        pack_digest,
-        priority: protocol.priority,
-        instances: stack.slices.iter().map(|slice| slice.sop_instance_uid.clone()).collect(),
-        hold: None,
-    }
 }
 
 /// Why a series has no volume.

@@ -14,7 +14,7 @@ mod summary;
 pub(crate) use encode::{EncodeError, Encoded, Found, JobIdentity, NOTICE, PackIdentity, encode};
 pub(crate) use input::find_files;
 pub(crate) use moment::moment_of;
-pub(crate) use order::Order;
+pub(crate) use order::{Order, new_job};
 pub(crate) use pipeline::{Pipeline, remark};
 pub(crate) use preview::{png_of, preview_png};
 pub(crate) use result_folder::{ResultFiles, write_result};

@@ -7,7 +7,7 @@ use dicom_io::coded_concept::CodedConcept;
 use dicom_io::series::Stack;
 use dicom_types::Modality;
 use prosector_model::OrientationCode;
-use prosector_storage::{JobId, JobInputs, Sha256Digest};
+use prosector_storage::{JobId, JobInputs, NewJob, Sha256Digest};
 use serde_json::{Value, json};
 
 use crate::protocol::{Protocol, Target};
@@ -79,6 +79,20 @@ impl Order {
             protocol_digest: &self.digest(),
             pack_digest,
         })
+    }
+}
+
+/// The job that `protocol` makes of `stack` with the pack of `pack_digest`.
+pub(crate) fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> NewJob {
+    let order = Order::of_protocol(protocol, stack);
+    NewJob {
+        job_id: order.job_id(stack, &pack_digest),
+        protocol_name: protocol.name.clone(),
+        protocol_revision: protocol.revision().sha256,
+        pack_digest,
+        priority: protocol.priority,
+        instances: stack.slices.iter().map(|slice| slice.sop_instance_uid.clone()).collect(),
+        hold: None,
     }
 }
 

@@ -16,13 +16,15 @@ pub(crate) fn preview_png(
     order: &Order,
     masks: &[Mask],
 ) -> Result<Vec<u8>, png::EncodingError> {
-    let overlays: Vec<Overlay<'_>> = order
-        .targets
-        .iter()
-        .zip(masks)
+    png_of(&render(volume, modality, &overlays(order, masks), NOTICE))
+}
+
+/// The masks of an order with the names and colours of its targets.
+pub(super) fn overlays<'a>(order: &'a Order, masks: &'a [Mask]) -> Vec<Overlay<'a>> {
+    let of_targets = order.targets.iter().zip(masks);
+    of_targets
         .map(|(target, mask)| Overlay { label: &target.prompt, rgb: target.rgb, mask })
-        .collect();
-    png_of(&render(volume, modality, &overlays, NOTICE))
+        .collect()
 }
 
 /// A picture as PNG.

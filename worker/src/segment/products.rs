@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use dicom_io::Attribute;
 use dicom_io::rtstruct;
-use dicom_io::secondary_capture::{self, Overlay, render_series};
+use dicom_io::secondary_capture::{self, render_series};
 use dicom_io::seg::{
     self, SegIdentity, SegProvenance, SegmentInput, Segmentation, SegmentationOutcome,
     SegmentationType,
 };
 use dicom_io::series::Stack;
 use dicom_io::sr::{self, ReportedSegment, ReportedSegmentation};
-use dicom_types::{SeriesInstanceUid, SopClassUid, SopInstanceUid};
+use dicom_io::{Attribute, ResultObject};
 use prosector_storage::Sha256Digest;
 
 use super::encode::{CheckedObject, EncodeError, Found, JobIdentity, NOTICE};
+use super::preview::overlays;
 use crate::protocol::Product;
 
 /// What is added to the source's Series Number (0020,0011) to number the series of the first form.
@@ -35,14 +35,6 @@ pub(super) struct Writer<'a> {
     pub(super) objects: Vec<CheckedObject>,
     pub(super) build_time: Duration,
     pub(super) check_time: Duration,
-}
-
-/// An object that nobody has read again yet.
-struct Unchecked {
-    bytes: Vec<u8>,
-    sop_class_uid: SopClassUid,
-    series_instance_uid: SeriesInstanceUid,
-    sop_instance_uid: SopInstanceUid,
 }
 
 impl<'a> Writer<'a> {
@@ -112,7 +104,10 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn segmentation(&mut self, kind: SegmentationType) -> Result<Option<Unchecked>, EncodeError> {
+    fn segmentation(
+        &mut self,
+        kind: SegmentationType,
+    ) -> Result<Option<ResultObject>, EncodeError> {
         let (stack, segments, provenance) = (self.found.stack, self.segments, &self.provenance);
         let built = match kind {
             SegmentationType::Binary => {
@@ -133,13 +128,18 @@ impl<'a> Writer<'a> {
             }) => {
                 self.written = written;
                 let sop_class_uid = kind.sop_class_uid();
-                Ok(Some(Unchecked { bytes, sop_class_uid, series_instance_uid, sop_instance_uid }))
+                Ok(Some(ResultObject {
+                    bytes,
+                    sop_class_uid,
+                    series_instance_uid,
+                    sop_instance_uid,
+                }))
             }
         }
     }
 
     /// The report of the segmentation of `kind`, which need not have been written.
-    fn report(&mut self, kind: SegmentationType) -> Result<Unchecked, EncodeError> {
+    fn report(&mut self, kind: SegmentationType) -> Result<ResultObject, EncodeError> {
         let (product, of) = match kind {
             SegmentationType::Binary => (Product::Report, Product::Seg),
             SegmentationType::Labelmap => (Product::ReportOfLabelmap, Product::Labelmap),
@@ -159,35 +159,17 @@ impl<'a> Writer<'a> {
             .collect();
         let segmentation = ReportedSegmentation::of(kind, &self.identity(of));
         let identity = self.identity(product);
-        let report =
-            sr::build(self.found.stack, &segmentation, &reported, &identity, &self.provenance)?;
-        Ok(Unchecked {
-            bytes: report.bytes,
-            sop_class_uid: sr::SOP_CLASS_UID.parse().expect("a constant of the standard"),
-            series_instance_uid: report.series_instance_uid,
-            sop_instance_uid: report.sop_instance_uid,
-        })
+        Ok(sr::build(self.found.stack, &segmentation, &reported, &identity, &self.provenance)?)
     }
 
-    fn structure_set(&self) -> Result<Unchecked, EncodeError> {
+    fn structure_set(&self) -> Result<ResultObject, EncodeError> {
         let identity = self.identity(Product::StructureSet);
-        let set = rtstruct::build(self.found.stack, self.segments, &identity, &self.provenance)?;
-        Ok(Unchecked {
-            bytes: set.bytes,
-            sop_class_uid: rtstruct::SOP_CLASS_UID.parse().expect("a constant of the standard"),
-            series_instance_uid: set.series_instance_uid,
-            sop_instance_uid: set.sop_instance_uid,
-        })
+        Ok(rtstruct::build(self.found.stack, self.segments, &identity, &self.provenance)?)
     }
 
-    fn picture(&self) -> Result<Unchecked, EncodeError> {
+    fn picture(&self) -> Result<ResultObject, EncodeError> {
         let Found { stack, volume, order, masks } = self.found;
-        let overlays: Vec<Overlay<'_>> = order
-            .targets
-            .iter()
-            .zip(masks)
-            .map(|(target, mask)| Overlay { label: &target.prompt, rgb: target.rgb, mask })
-            .collect();
+        let overlays = overlays(order, masks);
         let pictures = render_series(volume, stack.modality, &overlays, NOTICE, PICTURE_STEPS);
         let targets: Vec<&str> = self
             .written
@@ -195,15 +177,7 @@ impl<'a> Writer<'a> {
             .map(|&index| self.segments[index].description.prompt.as_str())
             .collect();
         let identity = self.identity(Product::Picture);
-        let capture =
-            secondary_capture::build(stack, &pictures, &targets, &identity, &self.provenance)?;
-        let class = secondary_capture::SOP_CLASS_UID;
-        Ok(Unchecked {
-            bytes: capture.bytes,
-            sop_class_uid: class.parse().expect("a constant of the standard"),
-            series_instance_uid: capture.series_instance_uid,
-            sop_instance_uid: capture.sop_instance_uid,
-        })
+        Ok(secondary_capture::build(stack, &pictures, &targets, &identity, &self.provenance)?)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use dicom_io::secondary_capture::{Capture, Overlay, Preview, SOP_CLASS_UID, build, render_series};
+use dicom_io::ResultObject;
+use dicom_io::secondary_capture::{Overlay, Preview, SOP_CLASS_UID, build, render_series};
 use dicom_io::seg::{BuildSegError, check_document};
 use dicom_io::series::{Stack, read_stacks};
 
@@ -14,7 +15,7 @@ use crate::series::shared_material::folders;
 const STEPS: usize = 2;
 
 /// The pictures of the example's masks, and the object of them.
-pub(super) fn capture(stack: &Stack, example: &Example) -> (Vec<Preview>, Capture) {
+pub(super) fn capture(stack: &Stack, example: &Example) -> (Vec<Preview>, ResultObject) {
     let volume = stack.load().unwrap();
     let segments = example.segments();
     let overlays: Vec<_> = segments

@@ -2,16 +2,16 @@
 
 use std::process::Command;
 
+use dicom_io::ResultObject;
 use dicom_io::rejection_note::{
-    BuildRejectionNoteError, RejectedInstance, RejectionNote, RejectionNoteContent,
-    RejectionReason, build,
+    BuildRejectionNoteError, RejectedInstance, RejectionNoteContent, RejectionReason, build,
 };
 
 use super::example::{Example, identity};
 use super::series::TestSeries;
 
 /// A note about a segmentation and a report, with patient and study of the file that `taken_from` picks.
-fn note(series: &TestSeries, reason: RejectionReason) -> (RejectionNote, Vec<String>) {
+fn note(series: &TestSeries, reason: RejectionReason) -> (ResultObject, Vec<String>) {
     let object = Example::new(series.stack.geometry.shape()).build(&series.stack);
     let rejected = [
         RejectedInstance {

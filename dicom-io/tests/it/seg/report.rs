@@ -2,16 +2,17 @@
 
 use std::process::Command;
 
+use dicom_io::ResultObject;
 use dicom_io::seg::SegmentationType;
 use dicom_io::series::{Stack, read_stacks};
-use dicom_io::sr::{Report, ReportedSegment, ReportedSegmentation, build, measure};
+use dicom_io::sr::{ReportedSegment, ReportedSegmentation, build, measure};
 
 use super::example::{Example, identity, provenance};
 use super::series::TestSeries;
 use crate::header::corpus;
 use crate::series::shared_material::folders;
 
-pub(super) fn report(stack: &Stack, example: &Example) -> (Vec<u8>, Report) {
+pub(super) fn report(stack: &Stack, example: &Example) -> (Vec<u8>, ResultObject) {
     let object = example.build(stack);
     let volume = stack.load().unwrap();
     let inputs = example.segments();

@@ -6,7 +6,8 @@ use dicom::core::dictionary::DataDictionary;
 use dicom::core::ops::{ApplyOp, AttributeAction, AttributeOp};
 use dicom::dictionary_std::StandardDataDictionary;
 use dicom::object::from_reader;
-use dicom_io::rtstruct::{StructureSet, build};
+use dicom_io::ResultObject;
+use dicom_io::rtstruct::build;
 use dicom_io::seg::check_structure_set;
 use dicom_io::series::{Stack, read_stacks};
 
@@ -16,7 +17,7 @@ use super::series::TestSeries;
 use crate::header::corpus;
 use crate::series::shared_material::folders;
 
-pub(super) fn structure_set(stack: &Stack, example: &Example) -> StructureSet {
+pub(super) fn structure_set(stack: &Stack, example: &Example) -> ResultObject {
     build(stack, &example.segments(), &identity(), &provenance()).unwrap()
 }
 

@@ -208,36 +208,31 @@ async fn picture(
     }))
 }
 
-pub(super) async fn retry(
-    State(facts): State<Facts>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    Form(form): Form<Signed>,
-) -> Result<Response, Refusal> {
-    caller.check_form(&form.csrf)?;
-    facts.store.acting_as(&caller.actor()).retry_job(job_id(&id)?).await?;
-    Ok(Redirect::to(&format!("/jobs/{id}")).into_response())
+/// What an operator may do with a job.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Action {
+    Retry,
+    Cancel,
+    Release,
 }
 
-pub(super) async fn cancel(
+pub(super) async fn act(
     State(facts): State<Facts>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Path((id, action)): Path<(String, Action)>,
     Form(form): Form<Signed>,
 ) -> Result<Response, Refusal> {
     caller.check_form(&form.csrf)?;
-    facts.store.acting_as(&caller.actor()).cancel_job(job_id(&id)?).await?;
-    Ok(Redirect::to(&format!("/jobs/{id}")).into_response())
-}
-
-pub(super) async fn release(
-    State(facts): State<Facts>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    Form(form): Form<Signed>,
-) -> Result<Response, Refusal> {
-    caller.check_form(&form.csrf)?;
-    facts.store.acting_as(&caller.actor()).release_job(job_id(&id)?).await?;
+    let store = facts.store.acting_as(&caller.actor());
+    let job = job_id(&id)?;
+    match action {
+        Action::Retry => {
+            store.retry_job(job).await?;
+        }
+        Action::Cancel => store.cancel_job(job).await?,
+        Action::Release => store.release_job(job).await?,
+    }
     Ok(Redirect::to(&format!("/jobs/{id}")).into_response())
 }
 

@@ -39,9 +39,7 @@ pub(super) fn viewer() -> Router<Facts> {
 pub(super) fn operator() -> Router<Facts> {
     Router::new()
         .route("/jobs/order", post(jobs::order))
-        .route("/jobs/{id}/retry", post(jobs::retry))
-        .route("/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/jobs/{id}/release", post(jobs::release))
+        .route("/jobs/{id}/{action}", post(jobs::act))
 }
 
 /// Pages for an auditor.
