@@ -1,5 +1,6 @@
 //! The service in a process of its own, and a modality that sends to it.
 
+use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,6 +19,7 @@ pub(crate) struct Service {
     child: Child,
     folder: TempDir,
     port: u16,
+    http_port: u16,
 }
 
 impl Service {
@@ -27,25 +29,19 @@ impl Service {
         let free_port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (port, http_port) = (free_port(), free_port());
         write_site(folder.path(), site);
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_prosector"));
-        command
-            .current_dir(folder.path())
-            .env("PROSECTOR__LISTENER__BIND", format!("127.0.0.1:{port}"))
-            .env("PROSECTOR__API__BIND", format!("127.0.0.1:{http_port}"))
-            .args(["--config", "site.toml", "serve"]);
-        for role in roles {
-            command.args(["--role", role]);
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut service = Self { child, folder, port };
+        let child = launch(folder.path(), port, http_port, roles);
+        let mut service = Self { child, folder, port, http_port };
         service.wait("the listener", |_| TcpStream::connect(("127.0.0.1", port)).is_ok());
         service
+    }
+
+    /// Ends the service and starts it again in the same place with other roles, the listener among them.
+    pub(crate) fn restart(&mut self, roles: &[&str]) {
+        self.signal("TERM");
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+        self.child = launch(self.folder.path(), self.port, self.http_port, roles);
+        let port = self.port;
+        self.wait("the listener", |_| TcpStream::connect(("127.0.0.1", port)).is_ok());
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -105,6 +101,21 @@ impl Drop for Service {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Starts the roles in a process whose output goes to the end of a file `log`.
+fn launch(folder: &Path, port: u16, http_port: u16, roles: &[&str]) -> Child {
+    let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prosector"));
+    command
+        .current_dir(folder)
+        .env("PROSECTOR__LISTENER__BIND", format!("127.0.0.1:{port}"))
+        .env("PROSECTOR__API__BIND", format!("127.0.0.1:{http_port}"))
+        .args(["--config", "site.toml", "serve"]);
+    for role in roles {
+        command.args(["--role", role]);
+    }
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
 }
 
 /// Replaces the site file at once, as a careful editor does.
