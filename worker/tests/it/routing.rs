@@ -337,7 +337,6 @@ fn a_stat_study_overtakes_everything_that_waits() {
     let mut leases: Vec<&Value> =
         events.as_array().unwrap().iter().filter(|e| e["kind"] == "job_leased").collect();
     leases.sort_by_key(|event| event["seq"].as_u64());
-    assert_eq!(leases.len(), 9);
     assert_eq!(leases[0]["series_instance_uid"], "1.2.99.1", "what waited longer went first");
 }
 
