@@ -15,6 +15,8 @@ mod probe;
 mod restore;
 mod segmenter;
 mod sliding_window;
+mod stages;
+mod sums;
 mod text;
 
 pub use cost::Cost;
@@ -36,7 +38,9 @@ pub use pack::{
 pub use preprocess::{OrientationCode, ParseOrientationError, PreprocessError};
 pub use probe::{MakeProbeError, Verification, VerifyError};
 pub use segmenter::{
-    Control, LoadSegmenterError, Progress, SegmentError, SegmentRequest, Segmentation, Segmenter,
-    SegmenterOptions, StageTimes,
+    Control, Estimate, LoadSegmenterError, Progress, SegmentError, SegmentRequest, Segmentation,
+    Segmenter, SegmenterOptions, StageTimes,
 };
+pub use sliding_window::{Mode, ParseModeError};
+pub use stages::Stages;
 pub use text::{EmbedError, LoadTextEncoderError, LoadTokenizerError, TextEncoder};

@@ -53,6 +53,8 @@ pub struct TextSource<'a> {
     pub checkpoint: &'a Path,
     /// Tokenizer file, or a folder with one.
     pub tokenizer: &'a Path,
+    /// Kind of the encoder; `ours` is recognised, and may then be left out.
+    pub kind: Option<TextKind>,
 }
 
 /// What an import did.
@@ -149,7 +151,8 @@ pub fn import(options: &ImportOptions<'_>) -> Result<ImportReport, ImportError> 
     };
     if let Some(source) = options.text {
         let tower = Source::open(source.checkpoint, Naming::TextEncoder)?;
-        let (kind, encoder, modalities) = sizes::text(&tower.kept).map_err(|e| tower.misfit(e))?;
+        let (kind, encoder, modalities) =
+            sizes::text(&tower.kept, source.kind).map_err(|e| tower.misfit(e))?;
         let tensors = encoder.tensors(kind, architecture.query_width, modalities);
         tower.check(&tensors)?;
         tower.write(&mut writer, "text.safetensors", &tensors)?;

@@ -27,6 +27,17 @@ pub enum InferSizesError {
     /// Names that no known text encoder has.
     #[error("the tensors are of no known text encoder")]
     UnknownEncoder,
+    /// A BERT of which nobody said what it is.
+    #[error(
+        "the text encoder is a BERT: whether medcpt or basebert must be stated, their tensors are the same"
+    )]
+    UnstatedEncoder,
+    /// Another kind than was stated.
+    #[error("the tensors are not of a {} text encoder", .stated.as_str())]
+    OtherEncoder {
+        /// What was stated.
+        stated: TextKind,
+    },
 }
 
 struct Shapes<'a>(&'a BTreeMap<String, Vec<usize>>);
@@ -76,17 +87,23 @@ pub(super) fn architecture(kept: &Kept) -> Result<Architecture, InferSizesError>
     })
 }
 
-/// Kind and sizes of a text encoder, and the rows of its modality table.
-pub(super) fn text(kept: &Kept) -> Result<(TextKind, TextEncoderSizes, usize), InferSizesError> {
+/// Kind and sizes of a text encoder, and the rows of its modality table. The two kinds of BERT differ in their weights
+/// alone, so that which one it is has to be `stated`.
+pub(super) fn text(
+    kept: &Kept,
+    stated: Option<TextKind>,
+) -> Result<(TextKind, TextEncoderSizes, usize), InferSizesError> {
     let shapes = Shapes(&kept.shapes);
     let is_mpnet = kept.shapes.keys().any(|name| name.starts_with("text_tower.biolord."));
     let is_bert = kept.shapes.keys().any(|name| name.starts_with("model.embeddings."));
     let (kind, root) = match (is_mpnet, is_bert) {
         (true, _) => (TextKind::Ours, "text_tower.biolord"),
-        // The two kinds of BERT differ in their weights alone.
-        (false, true) => (TextKind::MedCpt, "model"),
+        (false, true) => (stated.ok_or(InferSizesError::UnstatedEncoder)?, "model"),
         (false, false) => return Err(InferSizesError::UnknownEncoder),
     };
+    if let Some(stated) = stated.filter(|stated| (*stated == TextKind::Ours) != is_mpnet) {
+        return Err(InferSizesError::OtherEncoder { stated });
+    }
     let embeddings = format!("{root}.embeddings");
     let [vocabulary, hidden] = shapes.get(&format!("{embeddings}.word_embeddings.weight"))?;
     let [positions, _] = shapes.get(&format!("{embeddings}.position_embeddings.weight"))?;

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::golden::path;
-use crate::pack::Weights;
+use crate::pack::{TextEncoderSizes, Weights};
 
 fn options<'a>(
     checkpoint: &'a Path,
@@ -28,7 +28,7 @@ fn a_checkpoint_in_the_published_layout_becomes_the_pack_of_its_tensors() {
     let [network, text, tokenizer] = names.map(|name| path(&format!("golden/{name}")));
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("tiny");
-    let source = TextSource { checkpoint: &text, tokenizer: &tokenizer };
+    let source = TextSource { checkpoint: &text, tokenizer: &tokenizer, kind: None };
     let prompts = vec![("Liver".to_owned(), PromptModality::Ct)];
 
     let report =
@@ -55,6 +55,56 @@ fn a_checkpoint_in_the_published_layout_becomes_the_pack_of_its_tensors() {
     let liver = pack.prompts().get("liver", PromptModality::Ct).unwrap();
     crate::golden::assert_close("liver", liver, &golden.floats("queries.ct")[..48], 1e-5);
     assert!(pack.has_text_encoder());
+}
+
+#[test]
+fn the_kind_of_a_bert_has_to_be_stated_and_that_of_an_mpnet_must_not_be_another() {
+    let sizes = TextEncoderSizes {
+        layers: 3,
+        hidden: 128,
+        heads: 2,
+        feed_forward: 256,
+        vocabulary: 54,
+        positions: 64,
+        layer_norm_eps: 1e-12,
+        max_tokens: 64,
+        relative_buckets: None,
+        projection_hidden: None,
+        token_types: Some(2),
+    };
+    let of = |sizes: &TextEncoderSizes, kind| names::Kept {
+        shapes: sizes.tensors(kind, 128, 4).into_iter().collect(),
+        ..names::Kept::default()
+    };
+    let bert = of(&sizes, TextKind::MedCpt);
+    let mpnet = TextEncoderSizes {
+        relative_buckets: Some(32),
+        projection_hidden: Some(128),
+        token_types: None,
+        max_tokens: 62,
+        layer_norm_eps: 1e-5,
+        ..sizes.clone()
+    };
+    let mpnet_tensors = of(&mpnet, TextKind::Ours);
+
+    for kind in [TextKind::MedCpt, TextKind::BaseBert] {
+        let found = sizes::text(&bert, Some(kind)).unwrap();
+        assert_eq!(found, (kind, sizes.clone(), 4));
+        let refused = sizes::text(&mpnet_tensors, Some(kind)).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            format!("the tensors are not of a {} text encoder", kind.as_str())
+        );
+    }
+    let refused = sizes::text(&bert, None).unwrap_err();
+    assert!(matches!(refused, InferSizesError::UnstatedEncoder));
+    assert!(sizes::text(&bert, Some(TextKind::Ours)).is_err());
+    for stated in [None, Some(TextKind::Ours)] {
+        assert_eq!(
+            sizes::text(&mpnet_tensors, stated).unwrap(),
+            (TextKind::Ours, mpnet.clone(), 4)
+        );
+    }
 }
 
 #[test]

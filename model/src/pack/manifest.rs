@@ -68,6 +68,9 @@ pub enum TextKind {
 }
 
 impl TextKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Ours, Self::MedCpt, Self::BaseBert];
+
     /// The word of the manifest.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use super::random::Stream;
 use super::{Acquisition, Contrast, Structures, Torso};
 use crate::pack::Preprocessing;
 use crate::preprocess::{Affine, OrientationCode, Prepared, PreprocessError, prepare};
-use crate::sliding_window::windows;
+use crate::sliding_window::{Mode, windows};
 
 /// Stream of random numbers drawn from the seed of a window.
 const CHOICE: u64 = 5;
@@ -43,7 +43,7 @@ impl TrainingWindow {
         let volume = torso.sample(&grid, contrast, seed);
         let prepared = prepare(&volume, modality, OrientationCode::Ras, settings)?;
         let to_oriented = prepared.from_oriented.inverse().ok_or(PreprocessError::Degenerate)?;
-        let all = windows(prepared.shape, settings.window);
+        let all = windows(prepared.shape, settings.window, Mode::Reference);
         let window = all[(r.uniform(0.0, all.len() as f32) as usize).min(all.len() - 1)];
         let extent = window.shape();
         let offset = [0; 3].map(|_| f64::from(r.uniform(0.0, 1.0)));

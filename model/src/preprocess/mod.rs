@@ -10,7 +10,7 @@ mod resample;
 #[cfg(test)]
 mod tests;
 
-use dicom_types::{Modality, Volume};
+use dicom_types::{GridGeometry, Modality, Volume};
 
 pub(crate) use matrix::Affine;
 use normalise::{Clip, Normalisation, crop, foreground_box, normalise};
@@ -79,14 +79,7 @@ pub(crate) fn prepare(
     if !volume.values().par_chunks(1 << 16).all(is_finite) {
         return Err(PreprocessError::NotFinite);
     }
-    let oriented = OrientedGrid::new(volume.geometry(), code);
-    let grid =
-        ResampledGrid::new(&oriented, settings.spacing_mm).ok_or(PreprocessError::Degenerate)?;
-    let voxels = grid.shape.iter().try_fold(1u64, |n, &extent| n.checked_mul(extent as u64));
-    if voxels.is_none_or(|n| n > MAX_VOXELS) {
-        let spacing_mm = settings.spacing_mm;
-        return Err(PreprocessError::TooLarge { spacing_mm, shape: grid.shape });
-    }
+    let (oriented, grid) = grids(volume.geometry(), code, settings)?;
     let spaced = resample(volume.values(), &oriented, &grid);
     let (start, end) = foreground_box(&spaced, grid.shape).ok_or(PreprocessError::NoForeground)?;
     let mut values = crop(spaced, grid.shape, start, end);
@@ -107,4 +100,33 @@ pub(crate) fn prepare(
         from_oriented: Affine { linear: to_grid.linear, offset },
         normalisation,
     })
+}
+
+/// The stored grid along the model's axes, and the one that it is resampled onto.
+fn grids(
+    geometry: &GridGeometry,
+    code: OrientationCode,
+    settings: &Preprocessing,
+) -> Result<(OrientedGrid, ResampledGrid), PreprocessError> {
+    let oriented = OrientedGrid::new(geometry, code);
+    let grid =
+        ResampledGrid::new(&oriented, settings.spacing_mm).ok_or(PreprocessError::Degenerate)?;
+    let voxels = grid.shape.iter().try_fold(1u64, |n, &extent| n.checked_mul(extent as u64));
+    if voxels.is_none_or(|n| n > MAX_VOXELS) {
+        let spacing_mm = settings.spacing_mm;
+        return Err(PreprocessError::TooLarge { spacing_mm, shape: grid.shape });
+    }
+    Ok((oriented, grid))
+}
+
+/// Voxels along H, W, D of a grid once it is resampled, before cropping.
+///
+/// # Errors
+/// [`PreprocessError`] for a grid that cannot be resampled.
+pub(crate) fn resampled_shape(
+    geometry: &GridGeometry,
+    code: OrientationCode,
+    settings: &Preprocessing,
+) -> Result<[usize; 3], PreprocessError> {
+    Ok(grids(geometry, code, settings)?.1.shape)
 }

@@ -72,6 +72,14 @@ pub(crate) struct Normalisation {
     pub(crate) deviation: f64,
 }
 
+impl Normalisation {
+    /// The normalised value at a share of the range that values were clipped to.
+    pub(crate) fn level(&self, share: f64) -> f32 {
+        let value = self.low + share * (self.high - self.low);
+        ((value - self.mean) / self.deviation) as f32
+    }
+}
+
 /// Clips, subtracts the mean and divides by the population standard deviation. Nothing when the clipped values are all
 /// the same.
 pub(crate) fn normalise(values: &mut [f32], clip: Clip) -> Option<Normalisation> {

@@ -1,25 +1,36 @@
 //! From a volume and text prompts to masks on the volume's own grid.
 
+mod control;
+mod error;
+mod estimate;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
-use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dicom_types::{Mask, Modality, Volume};
 use rayon::prelude::*;
 
-use crate::net::{Convolution, InferError, LoadNetworkError, Network};
+use crate::cost::Cost;
+use crate::net::{Convolution, InferError, Network};
 use crate::pack::{Pack, PromptModality};
 use crate::preprocess::{OrientationCode, Prepared, PreprocessError, prepare};
 use crate::restore::StoredGrid;
-use crate::sliding_window::{Gaussian, Sums, Window, windows};
-use crate::text::{EmbedError, LoadTextEncoderError, TextEncoder};
+use crate::sliding_window::{Gaussian, Mode, Window, windows, with_body};
+use crate::sums::{Room, Sums};
+use crate::text::TextEncoder;
+pub use control::{Control, Progress};
+pub use error::{LoadSegmenterError, SegmentError};
+pub use estimate::Estimate;
 
-#[cfg(test)]
-mod tests;
-
+/// Memory for the sums of targets where nothing is said: enough for 451 organs in a scan of the whole body.
+const ACCUMULATOR_BYTES: u64 = 2 << 30;
+/// Share of the range of intensities above which a voxel is body; -350 HU for the published range.
+const BODY: f64 = 0.1;
 /// Most queries of free text that are kept. Free text has no end: what was asked first stays.
 const MOST_KEPT: usize = 4096;
 
@@ -34,56 +45,25 @@ pub struct SegmentRequest<'a> {
     pub orientation: OrientationCode,
     /// What to look for. Upper and lower case make no difference.
     pub prompts: &'a [&'a str],
+    /// How windows cover the volume.
+    pub mode: Mode,
 }
 
 /// How a segmenter computes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SegmenterOptions {
     /// Threads; one for each core where nothing is said.
     pub threads: Option<NonZeroUsize>,
     /// How the network's convolutions are computed.
     pub convolution: Convolution,
-}
-
-/// Windows done of all windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Windows that are finished.
-    pub done: usize,
-    /// Windows in all.
-    pub windows: usize,
-}
-
-/// A hand on a segmentation that runs: stops it, and hears how far it is.
-#[derive(Clone, Default)]
-pub struct Control {
-    cancelled: Arc<AtomicBool>,
-    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
-}
-
-impl Control {
-    /// A hand that calls `progress` after every window, on the thread that computes.
-    pub fn with_progress(progress: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Self { cancelled: Arc::default(), progress: Some(Arc::new(progress)) }
-    }
-
-    /// Stops the segmentation between two layers of the network.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    fn check(&self) -> Result<(), SegmentError> {
-        if self.cancelled.load(Ordering::Relaxed) {
-            return Err(SegmentError::Cancelled);
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Control {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Control").field("cancelled", &self.cancelled).finish_non_exhaustive()
-    }
+    /// Memory for the sums of all targets of a volume, in bytes; 2 GiB where nothing is said. What goes beyond lies in a
+    /// file without name in [`Self::scratch`]: the same masks, more slowly.
+    pub accumulator_bytes: Option<u64>,
+    /// Memory that a volume may take in all, in bytes: sums get what is left of it, and a volume that needs more is
+    /// refused; no limit where nothing is said.
+    pub memory_bytes: Option<u64>,
+    /// Folder of that file; the system's for temporary files where nothing is said.
+    pub scratch: Option<PathBuf>,
 }
 
 /// How long each stage took.
@@ -110,65 +90,8 @@ pub struct Segmentation {
     pub windows: usize,
     /// How long each stage took.
     pub times: StageTimes,
-}
-
-/// Why a segmenter cannot be made of a pack.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadSegmenterError {
-    /// The network cannot be built.
-    #[error("cannot build the network")]
-    Network(#[from] LoadNetworkError),
-    /// The text encoder cannot be built.
-    #[error("cannot build the text encoder")]
-    Text(#[from] LoadTextEncoderError),
-    /// The system makes no threads.
-    #[error("cannot start the threads")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
-}
-
-/// Why a volume was not segmented.
-#[derive(Debug, thiserror::Error)]
-pub enum SegmentError {
-    /// No prompt was given.
-    #[error("no target to segment")]
-    NoPrompt,
-    /// The pack neither knows the prompt nor has a text encoder to learn it with.
-    #[error("the pack knows no prompt {prompt:?} for {modality} and has no text encoder{hint}")]
-    UnknownPrompt {
-        /// What was asked for.
-        prompt: String,
-        /// The modality word.
-        modality: &'static str,
-        /// The nearest prompts that it knows, as a clause.
-        hint: String,
-    },
-    /// The pack was not trained for the modality.
-    #[error("the pack was not trained for {modality}")]
-    UnknownModality {
-        /// The modality word.
-        modality: &'static str,
-    },
-    /// A prompt could not be embedded.
-    #[error("cannot embed a prompt")]
-    Embed(#[from] EmbedError),
-    /// The volume cannot be prepared.
-    #[error("cannot prepare the volume")]
-    Preprocess(#[from] PreprocessError),
-    /// The network failed.
-    #[error("the network failed")]
-    Infer(#[source] InferError),
-    /// It was stopped.
-    #[error("cancelled")]
-    Cancelled,
-}
-
-impl From<InferError> for SegmentError {
-    fn from(error: InferError) -> Self {
-        match error {
-            InferError::Cancelled => Self::Cancelled,
-            error => Self::Infer(error),
-        }
-    }
+    /// Bytes of sums that lay on the disk, because memory was not meant for as many.
+    pub spilled_bytes: u64,
 }
 
 type Embedded = HashMap<(String, PromptModality), Arc<[f32]>>;
@@ -182,6 +105,9 @@ pub struct Segmenter {
     gaussian: Gaussian,
     embedded: Mutex<Embedded>,
     threads: rayon::ThreadPool,
+    options: SegmenterOptions,
+    /// Speed of the network: of the latest volume, or assumed.
+    macs_per_second: Mutex<f64>,
 }
 
 impl Segmenter {
@@ -201,7 +127,11 @@ impl Segmenter {
             text: TextEncoder::load(pack)?,
             gaussian: Gaussian::new(manifest.preprocessing.window),
             embedded: Mutex::default(),
+            macs_per_second: Mutex::new(
+                Cost::ASSUMED_MACS_PER_SECOND * threads.current_num_threads() as f64,
+            ),
             threads,
+            options,
         })
     }
 
@@ -225,6 +155,35 @@ impl Segmenter {
         self.threads.install(|| self.segment_here(request, control))
     }
 
+    /// What a volume will cost. The speed is that of the windows that this segmenter has computed, and before the first
+    /// a cautious guess.
+    ///
+    /// # Errors
+    /// [`SegmentError::Preprocess`] for a grid that cannot be resampled.
+    pub fn estimate(&self, request: &SegmentRequest<'_>) -> Result<Estimate, SegmentError> {
+        let speed = *self.macs_per_second.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Estimate::new(
+            self.pack.manifest(),
+            request.volume.geometry(),
+            request.orientation,
+            request.prompts.len(),
+            request.mode,
+            speed,
+        )?)
+    }
+
+    /// Where the sums of a volume may live.
+    fn room_for(&self, request: &SegmentRequest<'_>) -> Result<Room, SegmentError> {
+        let Some(limit_bytes) = self.options.memory_bytes else { return Ok(self.options.room()) };
+        let estimate = self.estimate(request)?;
+        let rest = limit_bytes.checked_sub(estimate.memory_bytes);
+        let rest = rest.ok_or(SegmentError::TooLarge { estimate, limit_bytes })?;
+        let wanted = self.options.accumulator_bytes.unwrap_or(ACCUMULATOR_BYTES);
+        let options =
+            SegmenterOptions { accumulator_bytes: Some(rest.min(wanted)), ..self.options.clone() };
+        Ok(options.room())
+    }
+
     fn segment_here(
         &self,
         request: &SegmentRequest<'_>,
@@ -233,6 +192,7 @@ impl Segmenter {
         let mut times = StageTimes::default();
         let queries = timed(&mut times.embed, || self.queries(request))?;
         control.check()?;
+        let room = self.room_for(request)?;
         let settings = &self.pack.manifest().preprocessing;
         let prepared = timed(&mut times.preprocess, || {
             prepare(request.volume, request.modality, request.orientation, settings)
@@ -242,22 +202,20 @@ impl Segmenter {
             Err(PreprocessError::NoForeground) => {
                 let nothing = Mask::empty(request.volume.geometry().shape());
                 let masks = vec![nothing; request.prompts.len()];
-                return Ok(Segmentation { masks, windows: 0, times });
+                return Ok(Segmentation { masks, windows: 0, times, spilled_bytes: 0 });
             }
             prepared => prepared?,
         };
-        let sums = self.sum(
-            (&prepared.values, prepared.shape),
-            &queries,
-            request.prompts.len(),
-            control,
-            &mut times,
-        )?;
-        let windows = windows(prepared.shape, settings.window).len();
+        let targets = request.prompts.len();
+        let volume = (&prepared.values[..], prepared.shape);
+        let windows = chosen_windows(&prepared, settings.window, request.mode);
+        let sums = Sums::new(prepared.shape, targets, room);
+        let sums = self.sum(sums, volume, &windows, &queries, control, &mut times)?;
+        self.learn_speed(&times, windows.len(), targets);
+        let spilled_bytes = sums.room().spilled_bytes();
         let shape = request.volume.geometry().shape();
-        let masks =
-            timed(&mut times.restore, || restore(&prepared, &sums, shape, request.prompts.len()));
-        Ok(Segmentation { masks: masks?, windows, times })
+        let masks = timed(&mut times.restore, || restore(&prepared, &sums, shape, targets))?;
+        Ok(Segmentation { masks, windows: windows.len(), times, spilled_bytes })
     }
 
     /// Queries of all prompts, `[prompt][query width]`.
@@ -317,19 +275,30 @@ impl Segmenter {
         }
     }
 
+    /// Remembers how fast windows were computed.
+    fn learn_speed(&self, times: &StageTimes, windows: usize, targets: usize) {
+        let cost = Cost::of(self.pack.manifest());
+        let macs = cost.macs_per_window + targets as u64 * cost.macs_per_target;
+        let seconds = (times.encode + times.decode).as_secs_f64();
+        if seconds > 0.0 {
+            let speed = macs as f64 * windows as f64 / seconds;
+            *self.macs_per_second.lock().unwrap_or_else(PoisonError::into_inner) = speed;
+        }
+    }
+
+    /// Adds every window to `sums`.
     fn sum(
         &self,
+        mut sums: Sums,
         (values, shape): (&[f32], [usize; 3]),
+        windows: &[Window],
         queries: &[f32],
-        targets: usize,
         control: &Control,
         times: &mut StageTimes,
     ) -> Result<Sums, SegmentError> {
         let size = self.pack.manifest().preprocessing.window;
-        let all = windows(shape, size);
-        let mut sums = Sums::new(shape, targets);
         let mut input = vec![0.0f32; size.iter().product()];
-        for (done, &window) in all.iter().enumerate() {
+        for (done, &window) in windows.iter().enumerate() {
             control.check()?;
             cut((values, shape), window, size, &mut input);
             let features =
@@ -341,11 +310,36 @@ impl Segmenter {
                     plane.add(&strip, size[2]);
                 })
             })?;
+            let spilled = sums.check();
+            spilled.map_err(|source| SegmentError::Spill {
+                folder: sums.room().folder().to_owned(),
+                source,
+            })?;
             if let Some(progress) = &control.progress {
-                progress(Progress { done: done + 1, windows: all.len() });
+                progress(Progress { done: done + 1, windows: windows.len() });
             }
         }
         Ok(sums)
+    }
+}
+
+impl SegmenterOptions {
+    /// Where the sums of one volume live.
+    pub(crate) fn room(&self) -> Room {
+        let memory_bytes = self.accumulator_bytes.unwrap_or(ACCUMULATOR_BYTES);
+        Room::new(memory_bytes, self.scratch.clone().unwrap_or_else(std::env::temp_dir))
+    }
+}
+
+/// The windows over a prepared volume.
+pub(crate) fn chosen_windows(prepared: &Prepared, size: [usize; 3], mode: Mode) -> Vec<Window> {
+    let all = windows(prepared.shape, size, mode);
+    match mode {
+        Mode::Reference => all,
+        Mode::Fast => {
+            let level = prepared.normalisation.level(BODY);
+            with_body(all, (&prepared.values, prepared.shape), level)
+        }
     }
 }
 
@@ -366,7 +360,7 @@ fn cut((values, shape): (&[f32], [usize; 3]), window: Window, size: [usize; 3], 
     });
 }
 
-fn restore(
+pub(crate) fn restore(
     prepared: &Prepared,
     sums: &Sums,
     shape: [usize; 3],
@@ -374,12 +368,7 @@ fn restore(
 ) -> Result<Vec<Mask>, SegmentError> {
     let grid = StoredGrid::new(shape, &prepared.oriented, &prepared.from_oriented)
         .ok_or(PreprocessError::Degenerate)?;
-    let masks = (0..targets).into_par_iter().map(|target| {
-        let probabilities = sums.probabilities(target);
-        let mask = probabilities.map(|probabilities| grid.mask(&probabilities)).transpose();
-        let mask = mask.expect("the box of a mask lies inside its grid");
-        mask.unwrap_or_else(|| Mask::empty(shape))
-    });
+    let masks = (0..targets).into_par_iter().map(|target| grid.mask(sums, target));
     Ok(masks.collect())
 }
 

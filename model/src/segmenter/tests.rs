@@ -8,6 +8,7 @@ use crate::pack::{
     Architecture, Manifest, PackWriter, Preprocessing, PromptTable, Provenance, Text,
     TextEncoderSizes, TextKind, Weights,
 };
+use crate::sums::in_memory;
 
 /// Sizes of the small network that the golden vectors were made with.
 fn architecture() -> Architecture {
@@ -27,6 +28,10 @@ fn architecture() -> Architecture {
 
 /// A segmenter with the small network and its text encoder.
 fn tiny(window: [usize; 3]) -> Segmenter {
+    tiny_with(window, SegmenterOptions::default())
+}
+
+fn tiny_with(window: [usize; 3], options: SegmenterOptions) -> Segmenter {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("tiny");
     let architecture = architecture();
@@ -87,22 +92,16 @@ fn tiny(window: [usize; 3]) -> Segmenter {
         files: BTreeMap::new(),
     };
     writer.finish(manifest).unwrap();
-    Segmenter::new(&Pack::open(&target).unwrap(), SegmenterOptions::default()).unwrap()
+    Segmenter::new(&Pack::open(&target).unwrap(), options).unwrap()
 }
 
-/// The averaged probabilities of a target on the whole volume.
-fn dense(sums: &Sums, target: usize, shape: [usize; 3]) -> Vec<f32> {
-    let mut values = vec![0.0; shape.iter().product()];
-    let Some(found) = sums.probabilities(target) else { return values };
-    for h in 0..found.shape[0] {
-        for w in 0..found.shape[1] {
-            let from = (h * found.shape[1] + w) * found.shape[2];
-            let to = ((found.start[0] + h) * shape[1] + found.start[1] + w) * shape[2];
-            values[to + found.start[2]..][..found.shape[2]]
-                .copy_from_slice(&found.values[from..][..found.shape[2]]);
-        }
-    }
-    values
+/// Sums of two targets over all windows of the reference.
+fn sum_up(segmenter: &Segmenter, image: &[f32], shape: [usize; 3], queries: &[f32]) -> Sums {
+    let size = segmenter.pack.manifest().preprocessing.window;
+    let windows = windows(shape, size, Mode::Reference);
+    let (control, times) = (Control::default(), &mut StageTimes::default());
+    let sums = Sums::new(shape, 2, segmenter.options.room());
+    segmenter.sum(sums, (image, shape), &windows, queries, &control, times).unwrap()
 }
 
 #[test]
@@ -115,12 +114,10 @@ fn sliding_windows_average_as_the_reference_does() {
         let mut queries = golden.floats("queries.0");
         queries.extend(golden.floats("queries.1"));
 
-        let sums = segmenter
-            .sum((&image, shape), &queries, 2, &Control::default(), &mut StageTimes::default())
-            .unwrap();
+        let sums = sum_up(&segmenter, &image, shape, &queries);
 
-        let mut found = dense(&sums, 0, shape);
-        found.extend(dense(&sums, 1, shape));
+        let mut found = sums.dense(0);
+        found.extend(sums.dense(1));
         assert_close(name, &found, &golden.floats("prob"), 2e-4);
     }
 }
@@ -134,13 +131,11 @@ fn windows_of_the_published_size_average_as_the_reference_does() {
     let image = crate::generated_input("input.window_multi_a", shape.iter().product());
     let queries = golden.floats("queries.0");
 
-    let sums = segmenter
-        .sum((&image, shape), &queries, 2, &Control::default(), &mut StageTimes::default())
-        .unwrap();
+    let sums = sum_up(&segmenter, &image, shape, &queries);
 
     let mut sampled = Vec::new();
     for target in 0..2 {
-        let found = dense(&sums, target, shape);
+        let found = sums.dense(target);
         let above = found.iter().filter(|&&value| value > 0.5).count() as f64;
         let expected = golden.numbers("count_gt_half")[target];
         assert!((above - expected).abs() <= 1e-3 * expected, "{above} above half, not {expected}");
@@ -181,8 +176,13 @@ fn ends_in_the_masks_of_the_reference(name: &str, code: OrientationCode) {
     let labels: Vec<String> = serde_json::from_str(&golden.text("labels")).unwrap();
     let prompts: Vec<&str> = labels.iter().map(String::as_str).collect();
     let modality = if golden.text("modality") == "CT" { Modality::Ct } else { Modality::Mr };
-    let request =
-        SegmentRequest { volume: &volume, modality, orientation: code, prompts: &prompts };
+    let request = SegmentRequest {
+        volume: &volume,
+        modality,
+        orientation: code,
+        prompts: &prompts,
+        mode: Mode::Reference,
+    };
 
     let queries = segmenter.queries(&request).unwrap();
     let found = segmenter.segment(&request, &Control::default()).unwrap();
@@ -267,11 +267,134 @@ fn a_cancelled_segmentation_stops() {
     let control = Control::default();
     control.cancel();
     let volume = (&vec![0.0; 64 * 64 * 32][..], [64, 64, 32]);
+    let windows = windows(volume.1, [64, 64, 32], Mode::Reference);
+    let (sums, times) = (Sums::new(volume.1, 1, in_memory()), &mut StageTimes::default());
 
-    let stopped =
-        segmenter.sum(volume, &[0.0; 48], 1, &control, &mut StageTimes::default()).unwrap_err();
+    let stopped = segmenter.sum(sums, volume, &windows, &[0.0; 48], &control, times).unwrap_err();
 
     assert!(matches!(stopped, SegmentError::Cancelled));
+}
+
+/// Bits of the probabilities of two targets that random queries make on a random volume of several windows.
+fn probability_bits(options: SegmenterOptions, folder_is_used: bool) -> Vec<u32> {
+    let segmenter = tiny_with([64, 64, 32], options);
+    let shape = [80, 68, 36];
+    let image = crate::generated_input("input.threads", shape.iter().product());
+    let queries = crate::generated_input("queries.threads", 2 * 48);
+
+    let sums = segmenter.threads.install(|| sum_up(&segmenter, &image, shape, &queries));
+
+    assert_eq!(sums.room().spilled_bytes() > 0, folder_is_used);
+    let values = [sums.dense(0), sums.dense(1)].concat();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn probabilities_are_the_same_bits_on_any_number_of_threads_and_on_the_disk() {
+    let on_threads = |threads| SegmenterOptions {
+        threads: NonZeroUsize::new(threads),
+        ..SegmenterOptions::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let on_disk = SegmenterOptions {
+        accumulator_bytes: Some(64 << 10),
+        scratch: Some(folder.path().to_owned()),
+        ..on_threads(2)
+    };
+
+    let one = probability_bits(on_threads(1), false);
+
+    assert!(one.iter().any(|&bits| f32::from_bits(bits) > 0.5));
+    assert!(one == probability_bits(on_threads(2), false));
+    assert!(one == probability_bits(on_threads(3), false));
+    assert!(one == probability_bits(on_disk, true));
+}
+
+#[test]
+fn masks_are_the_same_on_any_number_of_threads_and_on_the_disk() {
+    let torso = crate::phantom::Torso::random(5);
+    let acquisition = crate::phantom::Acquisition::new(crate::phantom::Plane::Axial);
+    let grid = acquisition.with_spacing_mm([6.0, 4.0, 4.0]).grid(&torso);
+    let volume = torso.sample(&grid, crate::phantom::Contrast::Ct, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let segment = |threads, accumulator_bytes| {
+        let options = SegmenterOptions {
+            threads: NonZeroUsize::new(threads),
+            accumulator_bytes,
+            scratch: Some(folder.path().to_owned()),
+            ..SegmenterOptions::default()
+        };
+        let request = SegmentRequest {
+            volume: &volume,
+            modality: Modality::Ct,
+            orientation: OrientationCode::Ras,
+            prompts: &["liver", "left lung", "spleen"],
+            mode: Mode::Reference,
+        };
+        Segmenter::new(&Pack::phantom(), options)
+            .unwrap()
+            .segment(&request, &Control::default())
+            .unwrap()
+    };
+
+    let one = segment(1, None);
+
+    assert!(one.masks.iter().all(|mask| mask.count() > 0));
+    for other in [segment(2, None), segment(3, None), segment(2, Some(0))] {
+        assert!(one.masks == other.masks);
+    }
+}
+
+#[test]
+fn sums_that_find_no_room_end_the_segmentation() {
+    let options = SegmenterOptions {
+        accumulator_bytes: Some(0),
+        scratch: Some("/nonexistent/folder".into()),
+        ..SegmenterOptions::default()
+    };
+    let segmenter = tiny_with([64, 64, 32], options);
+    let shape = [64, 64, 32];
+    let image = crate::generated_input("input.threads", shape.iter().product());
+    let queries = crate::generated_input("queries.threads", 48);
+    let windows = windows(shape, shape, Mode::Reference);
+    let (control, times) = (Control::default(), &mut StageTimes::default());
+
+    let sums = Sums::new(shape, 1, segmenter.options.room());
+
+    let refused =
+        segmenter.sum(sums, (&image, shape), &windows, &queries, &control, times).unwrap_err();
+
+    assert_eq!(refused.to_string(), "cannot keep sums of targets in /nonexistent/folder");
+}
+
+#[test]
+fn a_volume_that_would_not_fit_is_refused_with_its_estimate() {
+    let options = SegmenterOptions { memory_bytes: Some(1_000_000), ..SegmenterOptions::default() };
+    let segmenter = Segmenter::new(&Pack::phantom(), options).unwrap();
+    let steps = [[0.0, 0.0, 6.0], [0.0, 5.0, 0.0], [6.0, 0.0, 0.0]];
+    let geometry = GridGeometry::new([130, 64, 64], [0.0; 3], steps).unwrap();
+    let volume = Volume::new(geometry, vec![40.0; 130 * 64 * 64]).unwrap();
+    let request = SegmentRequest {
+        volume: &volume,
+        modality: Modality::Ct,
+        orientation: OrientationCode::Ras,
+        prompts: &["liver", "spleen"],
+        mode: Mode::Reference,
+    };
+
+    let estimate = segmenter.estimate(&request).unwrap();
+    let fast = segmenter.estimate(&SegmentRequest { mode: Mode::Fast, ..request }).unwrap();
+    let refused = segmenter.segment(&request, &Control::default()).unwrap_err();
+
+    // 130 voxels by windows of 64: four of the reference, three that share a quarter.
+    assert_eq!([estimate.windows, fast.windows], [4, 3]);
+    assert_eq!(estimate.macs * 3, fast.macs * 4);
+    assert_eq!(estimate.sums_bytes, 2 * 4 * 130 * 64 * 64);
+    assert!(estimate.memory_bytes > 5 * 4 * 130 * 64 * 64);
+    assert!(matches!(refused, SegmentError::TooLarge { .. }));
+    let text = refused.to_string();
+    assert!(text.starts_with("the volume would take 4 windows, "), "{text}");
+    assert!(text.ends_with(", more than the 0.0 GB that it may"), "{text}");
 }
 
 #[test]
@@ -285,6 +408,7 @@ fn in_a_volume_of_air_nothing_is_found() {
         modality: Modality::Ct,
         orientation: OrientationCode::Ras,
         prompts: &["liver", "liver"],
+        mode: Mode::Reference,
     };
 
     let found = segmenter.segment(&request, &Control::default()).unwrap();
@@ -302,7 +426,10 @@ fn progress_counts_every_window() {
     let segmenter = tiny([64, 64, 32]);
     let volume = (&vec![0.5; 96 * 64 * 32][..], [96, 64, 32]);
 
-    segmenter.sum(volume, &[0.0; 48], 1, &control, &mut StageTimes::default()).unwrap();
+    let windows = windows(volume.1, [64, 64, 32], Mode::Reference);
+    let (sums, times) = (Sums::new(volume.1, 1, in_memory()), &mut StageTimes::default());
+
+    segmenter.sum(sums, volume, &windows, &[0.0; 48], &control, times).unwrap();
 
     let expected: Vec<_> = (1..=2).map(|done| Progress { done, windows: 2 }).collect();
     assert_eq!(*seen.lock().unwrap(), expected);

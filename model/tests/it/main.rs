@@ -1,3 +1,4 @@
 //! The crate through its public door.
 
+mod modes;
 mod phantom_pack;

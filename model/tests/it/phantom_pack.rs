@@ -3,7 +3,7 @@
 use dicom_types::{Mask, Modality};
 use prosector_model::phantom::{Acquisition, Contrast, HELD_OUT_SEED, Plane, Structure, Torso};
 use prosector_model::{
-    Control, OrientationCode, Pack, SegmentRequest, Segmenter, SegmenterOptions,
+    Control, Mode, OrientationCode, Pack, SegmentRequest, Segmenter, SegmenterOptions,
 };
 
 const TORSOS: [u64; 2] = [HELD_OUT_SEED, HELD_OUT_SEED + 1];
@@ -44,6 +44,7 @@ fn finds_the_organs_of_unseen_torsos_in_every_plane_and_never_swaps_left_and_rig
                     modality,
                     orientation: OrientationCode::Ras,
                     prompts: &prompts,
+                    mode: Mode::default(),
                 };
                 let found = segmenter.segment(&request, &Control::default()).unwrap();
 
@@ -82,6 +83,7 @@ fn understands_other_words_for_the_same_organ() {
         modality: Modality::Ct,
         orientation: OrientationCode::Ras,
         prompts: &prompts,
+        mode: Mode::default(),
     };
     let found = segmenter.segment(&request, &Control::default()).unwrap();
 

@@ -365,6 +365,7 @@ async fn protocols(State(facts): State<Facts>) -> Json<Value> {
                 "takes": protocol.condition.to_string(),
                 "model": protocol.model,
                 "orientation": protocol.orientation.as_str(),
+                "mode": protocol.mode.as_str(),
                 "priority": protocol.priority.as_str(),
                 "targets": targets,
                 "destinations": protocol.destinations,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::{ArgGroup, Args, ValueEnum};
 use dicom_io::series::Stack;
 use dicom_types::Modality;
-use prosector_model::OrientationCode;
+use prosector_model::{Mode, OrientationCode};
 use prosector_storage::TargetMeasurement;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use crate::config::{Config, FieldPath, Loaded, Problems, suggest};
 use crate::protocol::{Forms, PHANTOM_PACK, Protocol, Target, resolve};
 use crate::segment::{
     JobIdentity, Order, Pipeline, ResultFiles, SeriesSource, find_files, moment_of, preview_png,
-    series_of, summary, write_result,
+    segmenter_options, series_of, summary, write_result,
 };
 
 /// Name of the protocol in results of targets that were named on the command line.
@@ -46,6 +46,10 @@ pub(super) struct Command {
     /// Voxel order for the network; ASR for sagittal scans of the spine [default: that of the protocol, else RAS]
     #[arg(long, value_enum, ignore_case = true)]
     orientation: Option<OrientationArg>,
+    /// How windows cover the volume: reference, the published tiling, or fast [default: that of the protocol, else
+    /// reference]
+    #[arg(long)]
+    mode: Option<Mode>,
     /// Forms to write beside seg.dcm: seg, labelmap, sr, picture, rtstruct [default: those of the protocol, else seg]
     #[arg(long = "form", value_name = "FORM", num_args = 1..)]
     forms: Vec<String>,
@@ -103,7 +107,7 @@ pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
     let files = find_files(&command.inputs)?;
     let series = series_of(dicom_io::series::read_stacks(&files));
     anyhow::ensure!(!series.is_empty(), "no DICOM file in the input");
-    let pipeline = Pipeline::new(&pack, config.model.threads)
+    let pipeline = Pipeline::new(&pack, segmenter_options(config))
         .with_context(|| format!("cannot load model pack {name:?}"))?;
     let mut table = Table::new(&["series", "state", "target", "voxels", "volume_ml", "reason"]);
     let mut outcome = Outcome::Done;
@@ -175,6 +179,9 @@ impl<'a> Wanted<'a> {
         order.modality = command.modality.map(Into::into);
         if let Some(orientation) = command.orientation {
             order.orientation = orientation.into();
+        }
+        if let Some(mode) = command.mode {
+            order.mode = mode;
         }
         order
     }

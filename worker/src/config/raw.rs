@@ -194,6 +194,13 @@ pub(crate) struct RawModel {
     pub(crate) packs: String,
     /// Threads that compute; default 0: one per core.
     pub(crate) threads: Option<u32>,
+    /// Memory that a volume may take while it is segmented, such as `24 GiB`, or `machine` for what the machine or its
+    /// control group has; default `machine`. A volume that needs more is refused with an estimate.
+    pub(crate) memory: String,
+    /// Folder for what targets need beyond the memory: a file without name, gone when the volume is done; default: the
+    /// spool's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scratch: Option<String>,
 }
 
 /// `[audit]`
@@ -340,6 +347,9 @@ pub(crate) struct RawProtocol {
     /// `RAS`, or `ASR` for sagittal scans of the spine; default `RAS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) orientation: Option<String>,
+    /// `reference`, the published tiling, or `fast`, with fewer windows; default `reference`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mode: Option<String>,
     /// Forms of the result, in order of preference: `seg`, `labelmap`, `sr`, `picture`, `rtstruct`; default `["seg"]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) forms: Vec<String>,

@@ -137,6 +137,10 @@ pub(crate) struct Model {
     pub(crate) packs: PathBuf,
     /// Threads that compute, at least one; none named: one per core.
     pub(crate) threads: Option<NonZeroUsize>,
+    /// Memory that a volume may take; none named: what the machine has.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Folder for what targets need beyond the memory; none named: that of the spool.
+    pub(crate) scratch: Option<PathBuf>,
 }
 
 /// How the ledger is kept honest.

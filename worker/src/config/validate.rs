@@ -49,7 +49,7 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let study = duration(&raw.completeness.study, &study_path, problems);
     // A study is not complete before its series are.
     let study = study.max(quiet);
-    let model = model(&raw.model);
+    let model = model(&raw.model, &root.key("model"), problems);
     let audit = audit(&raw.audit, &root.key("audit"), problems);
     let log = log(&raw.log, &root.key("log"), problems);
     let our_ae_title = listener.as_ref().map(|listener| &listener.ae_title);
@@ -244,9 +244,18 @@ fn self_test(raw: &RawSelfTest, path: &FieldPath, problems: &mut Problems) -> Op
     Some(SelfTest { at, holds_jobs: raw.holds_jobs })
 }
 
-fn model(raw: &RawModel) -> Model {
+fn model(raw: &RawModel, path: &FieldPath, problems: &mut Problems) -> Model {
     let threads = raw.threads.and_then(|threads| NonZeroUsize::new(threads as usize));
-    Model { packs: PathBuf::from(&raw.packs), threads }
+    let memory_path = path.key("memory");
+    let memory_bytes = match raw.memory.as_str() {
+        "machine" => None,
+        text => problems.take(&memory_path, parse_size(text)),
+    };
+    if memory_bytes == Some(0) {
+        problems.error(&memory_path, "must be more than nothing");
+    }
+    let scratch = raw.scratch.as_ref().map(PathBuf::from);
+    Model { packs: PathBuf::from(&raw.packs), threads, memory_bytes, scratch }
 }
 
 fn audit(raw: &RawAudit, path: &FieldPath, problems: &mut Problems) -> Option<Audit> {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use anyhow::Context as _;
 use dicom_io::Attribute;
-use prosector_model::OrientationCode;
+use prosector_model::{Mode, OrientationCode};
 use prosector_storage::{Priority, ProtocolRevision, Sha256Digest};
 
 use crate::config::{FieldPath, Problems, RawProtocol, in_order, name, suggest};
@@ -24,6 +24,9 @@ pub(crate) const PHANTOM_PACK: &str = "phantom";
 /// Voxel orders that a protocol may ask for.
 const ORIENTATIONS: [(&str, OrientationCode); 2] =
     [("RAS", OrientationCode::Ras), ("ASR", OrientationCode::Asr)];
+/// Ways to cover a volume with windows.
+const MODES: [(&str, Mode); 2] =
+    [(Mode::Reference.as_str(), Mode::Reference), (Mode::Fast.as_str(), Mode::Fast)];
 
 /// Which series, which targets, which model pack, which destinations.
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ pub(crate) struct Protocol {
     pub(crate) priority: Priority,
     /// Voxel order for the network.
     pub(crate) orientation: OrientationCode,
+    /// How windows cover the volume.
+    pub(crate) mode: Mode,
     /// Forms of the result, for destinations that name none of their own.
     pub(crate) forms: Forms,
     /// Names of destinations.
@@ -68,6 +73,7 @@ impl Protocol {
         self.name == other.name
             && self.model == other.model
             && self.orientation == other.orientation
+            && self.mode == other.mode
             && self.targets == other.targets
     }
 
@@ -153,6 +159,7 @@ impl Protocol {
             &path.key("orientation"),
             problems,
         );
+        let mode = choose(raw.mode.as_deref(), "reference", &MODES, &path.key("mode"), problems);
         let forms = Forms::read(&raw.forms, &path.key("forms"), problems);
         let choose_path = path.key("choose");
         let choice = choose(raw.choose.as_deref(), "all", &Choose::WORDS, &choose_path, problems);
@@ -175,6 +182,7 @@ impl Protocol {
             targets,
             priority: priority?,
             orientation: orientation?,
+            mode: mode?,
             forms: forms?,
             destinations: raw.destinations.clone(),
             definition: definition(raw),

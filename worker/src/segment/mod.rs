@@ -3,6 +3,7 @@
 mod encode;
 mod input;
 mod moment;
+mod options;
 mod order;
 mod pipeline;
 mod preview;
@@ -14,6 +15,7 @@ mod summary;
 pub(crate) use encode::{EncodeError, Encoded, Found, JobIdentity, NOTICE, PackIdentity, encode};
 pub(crate) use input::find_files;
 pub(crate) use moment::moment_of;
+pub(crate) use options::segmenter_options;
 pub(crate) use order::{Order, new_job};
 pub(crate) use pipeline::{Pipeline, remark};
 pub(crate) use preview::{png_of, preview_png};

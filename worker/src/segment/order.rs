@@ -6,7 +6,7 @@ use dicom_io::Attribute;
 use dicom_io::coded_concept::CodedConcept;
 use dicom_io::series::Stack;
 use dicom_types::Modality;
-use prosector_model::OrientationCode;
+use prosector_model::{Mode, OrientationCode};
 use prosector_storage::{JobId, JobInputs, NewJob, Sha256Digest};
 use serde_json::{Value, json};
 
@@ -22,6 +22,8 @@ pub(crate) struct Order {
     pub(crate) targets: Vec<Target>,
     /// Voxel order for the network.
     pub(crate) orientation: OrientationCode,
+    /// How windows cover the volume.
+    pub(crate) mode: Mode,
     /// What to tell the network that the scan is, in place of what the header says.
     pub(crate) modality: Option<Modality>,
 }
@@ -35,6 +37,7 @@ impl Order {
             protocol_name: protocol.name.clone(),
             targets: targets.cloned().collect(),
             orientation: protocol.orientation,
+            mode: protocol.mode,
             modality: None,
         }
     }
@@ -46,6 +49,7 @@ impl Order {
             protocol_name: name.to_owned(),
             targets: targets.iter().filter(|target| target.is_for(sex)).cloned().collect(),
             orientation: OrientationCode::Ras,
+            mode: Mode::Reference,
             modality: None,
         }
     }
@@ -59,13 +63,18 @@ impl Order {
     pub(crate) fn digest(&self) -> Sha256Digest {
         let targets: Vec<Value> = self.targets.iter().map(canonical).collect();
         let modality = self.modality.map(Modality::as_str);
-        let order = json!([
-            "prosector order 1",
-            self.protocol_name,
-            self.orientation.as_str(),
-            modality,
-            targets,
-        ]);
+        let mut order = vec![
+            json!("prosector order 1"),
+            json!(self.protocol_name),
+            json!(self.orientation.as_str()),
+            json!(modality),
+            json!(targets),
+        ];
+        // Orders of versions without modes keep their digest.
+        if self.mode != Mode::Reference {
+            order.push(json!(self.mode.as_str()));
+        }
+        let order = Value::Array(order);
         Sha256Digest::of(order.to_string().as_bytes())
     }
 
@@ -128,19 +137,21 @@ mod tests {
             protocol_name: "ct".to_owned(),
             targets: resolve("@ct_abdomen").unwrap(),
             orientation: OrientationCode::Ras,
+            mode: Mode::Reference,
             modality: None,
         }
     }
 
     #[test]
     fn every_field_changes_the_digest() {
-        let mut others = vec![order(); 6];
+        let mut others = vec![order(); 7];
         others[0].protocol_name.push('x');
         others[1].targets.pop();
         others[2].targets.swap(0, 1);
         others[3].targets[0].rgb[0] ^= 1;
         others[4].orientation = OrientationCode::Asr;
         others[5].modality = Some(Modality::Mr);
+        others[6].mode = Mode::Fast;
 
         assert_eq!(order().digest(), order().digest());
         for other in others {
@@ -154,6 +165,7 @@ mod tests {
             protocol_name: "ct".to_owned(),
             targets: resolve("left kidney").unwrap(),
             orientation: OrientationCode::Ras,
+            mode: Mode::Reference,
             modality: None,
         };
 

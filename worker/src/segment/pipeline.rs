@@ -1,6 +1,5 @@
 //! The stages of a job in their order.
 
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use dicom_io::series::{ReadSeriesError, Stack};
@@ -57,15 +56,11 @@ pub(crate) fn remark(segmentation: &Segmentation) -> Option<&'static str> {
 }
 
 impl Pipeline {
-    /// Loads the network of `pack`. `threads` compute; one for each core where nothing is said.
+    /// Loads the network of `pack`.
     ///
     /// # Errors
     /// [`LoadSegmenterError`]
-    pub(crate) fn new(
-        pack: &Pack,
-        threads: Option<NonZeroUsize>,
-    ) -> Result<Self, LoadSegmenterError> {
-        let options = SegmenterOptions { threads, ..SegmenterOptions::default() };
+    pub(crate) fn new(pack: &Pack, options: SegmenterOptions) -> Result<Self, LoadSegmenterError> {
         let segmenter = Segmenter::new(pack, options)?;
         let pack = PackIdentity {
             name: pack.manifest().name.clone(),
@@ -97,7 +92,10 @@ impl Pipeline {
             modality: order.modality_of(stack),
             orientation: order.orientation,
             prompts: &prompts,
+            mode: order.mode,
         };
+        let estimate = self.segmenter.estimate(&request)?;
+        tracing::info!(series.uid = %stack.series_instance_uid, "expecting at most {estimate}");
         self.segmenter.segment(&request, control)
     }
 

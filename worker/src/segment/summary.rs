@@ -64,6 +64,7 @@ pub(crate) fn summary(
         "series_instance_uid": stack.series_instance_uid.as_str(),
         "modality": order.modality_of(stack).as_str(),
         "orientation": order.orientation.as_str(),
+        "mode": order.mode.as_str(),
         "volume": {
             "shape": stack.geometry.shape(),
             "spacing_mm": stack.geometry.spacing_mm().map(rounded),

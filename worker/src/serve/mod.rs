@@ -141,7 +141,7 @@ impl Service {
         let api =
             if roles.contains(&Role::Api) { Some(Api::bind(&config.api).await?) } else { None };
         let device = if roles.contains(&Role::Work) {
-            Some(Device::start(config.model.threads)?)
+            Some(Device::start(crate::segment::segmenter_options(&config))?)
         } else {
             None
         };

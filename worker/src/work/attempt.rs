@@ -175,6 +175,7 @@ impl Attempt<'_> {
             volume,
             modality: order.modality_of(stack),
             orientation: order.orientation,
+            mode: order.mode,
             prompts: order.targets.iter().map(|target| target.prompt.clone()).collect(),
             control,
             priority: self.lease.priority,

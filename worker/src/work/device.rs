@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -10,8 +9,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use dicom_types::{Modality, Volume};
 use prosector_model::{
-    Control, LoadSegmenterError, OrientationCode, Pack, PackDigest, SegmentError, SegmentRequest,
-    Segmentation, Segmenter, SegmenterOptions,
+    Control, LoadSegmenterError, Mode, OrientationCode, Pack, PackDigest, SegmentError,
+    SegmentRequest, Segmentation, Segmenter, SegmenterOptions,
 };
 use prosector_storage::Priority;
 use tokio::sync::oneshot;
@@ -25,6 +24,7 @@ pub(crate) struct Task {
     pub(crate) volume: Arc<Volume>,
     pub(crate) modality: Modality,
     pub(crate) orientation: OrientationCode,
+    pub(crate) mode: Mode,
     pub(crate) prompts: Vec<String>,
     pub(crate) control: Control,
     /// Of several that wait, the most urgent is next.
@@ -116,13 +116,12 @@ impl Device {
     ///
     /// # Errors
     /// When the system makes no thread.
-    pub(crate) fn start(threads: Option<NonZeroUsize>) -> Result<Self> {
-        let options = SegmenterOptions { threads, ..SegmenterOptions::default() };
+    pub(crate) fn start(options: SegmenterOptions) -> Result<Self> {
         let inbox = Arc::new(Inbox::default());
         let served = Closing(Arc::clone(&inbox));
         thread::Builder::new()
             .name("device".to_owned())
-            .spawn(move || serve(&served, options))
+            .spawn(move || serve(&served, &options))
             .context("start the device thread")?;
         Ok(Self { inbox: Arc::new(Closing(inbox)) })
     }
@@ -141,7 +140,7 @@ impl Device {
     }
 }
 
-fn serve(inbox: &Closing, options: SegmenterOptions) {
+fn serve(inbox: &Closing, options: &SegmenterOptions) {
     let mut loaded: HashMap<PackDigest, Segmenter> = HashMap::new();
     while let Some((task, reply)) = inbox.0.pop() {
         let outcome = telemetry::busy(|| segment(&mut loaded, &task, options));
@@ -153,13 +152,13 @@ fn serve(inbox: &Closing, options: SegmenterOptions) {
 fn segment(
     loaded: &mut HashMap<PackDigest, Segmenter>,
     task: &Task,
-    options: SegmenterOptions,
+    options: &SegmenterOptions,
 ) -> Result<Segmentation, TaskError> {
     let segmenter = match loaded.entry(task.pack.digest()) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => {
             let start = Instant::now();
-            let segmenter = Segmenter::new(&task.pack, options).map_err(TaskError::Load)?;
+            let segmenter = Segmenter::new(&task.pack, options.clone()).map_err(TaskError::Load)?;
             tracing::info!(
                 pack = task.pack.manifest().name,
                 duration_ms = start.elapsed().as_millis() as u64,
@@ -174,7 +173,15 @@ fn segment(
         modality: task.modality,
         orientation: task.orientation,
         prompts: &prompts,
+        mode: task.mode,
     };
+    let estimate = segmenter.estimate(&request).map_err(TaskError::Segment)?;
+    tracing::info!(
+        windows = estimate.windows,
+        duration_ms = estimate.duration.as_millis() as u64,
+        size_bytes = estimate.memory_bytes,
+        "the volume is expected to take at most this"
+    );
     segmenter.segment(&request, &task.control).map_err(TaskError::Segment)
 }
 
@@ -192,6 +199,7 @@ mod tests {
             volume: Volume::new(geometry, vec![0.0; geometry.voxels()]).unwrap().into(),
             modality: Modality::Ct,
             orientation: OrientationCode::Ras,
+            mode: Mode::Reference,
             prompts: Vec::new(),
             control: Control::default(),
             priority,

@@ -85,6 +85,8 @@ fn inspect(pack: &Pack, format: Format) -> Result<Outcome> {
         ("multiply_adds_per_target", json!(cost.macs_per_target)),
         ("weight_bytes", json!(cost.weight_bytes)),
         ("window_bytes", json!(cost.window_bytes)),
+        ("core_ms_per_window", json!(core_ms(cost.macs_per_window))),
+        ("core_ms_per_target", json!(core_ms(cost.macs_per_target))),
         ("query_width", json!(architecture.query_width)),
         ("spacing_mm", json!(manifest.preprocessing.spacing_mm)),
         ("window_voxels", json!(manifest.preprocessing.window)),
@@ -100,6 +102,12 @@ fn inspect(pack: &Pack, format: Format) -> Result<Outcome> {
     }
     output::print(&table.render(format)?)?;
     Ok(Outcome::Done)
+}
+
+/// Milliseconds of one core at the speed that estimates assume before a window was measured.
+fn core_ms(macs: u64) -> f64 {
+    let microseconds = macs as f64 / Cost::ASSUMED_MACS_PER_SECOND * 1e6;
+    microseconds.round() / 1e3
 }
 
 fn verify(pack: &Pack) -> Result<Outcome> {

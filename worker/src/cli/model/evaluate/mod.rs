@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use dicom_types::Mask;
-use prosector_model::{Agreement, Pack, SegmentRequest, Segmenter, SegmenterOptions};
+use prosector_model::{Agreement, Mode, Pack, SegmentRequest, Segmenter};
 use serde_json::{Value, json};
 
 use super::{Format, Outcome, Table, output};
 use crate::cli::progress::Progress;
 use crate::config::Config;
 use crate::protocol::resolve;
-use crate::segment::{SeriesSource, find_files, series_of};
+use crate::segment::{SeriesSource, find_files, segmenter_options, series_of};
 use crate::vocabulary::Vocabulary;
 use manifest::{Case, Manifest};
 
@@ -31,6 +31,9 @@ pub(in crate::cli) struct Arguments {
     /// TOML file that lists series and their reference segmentations
     #[arg(long, value_name = "MANIFEST")]
     cases: PathBuf,
+    /// How windows cover the volume: reference, the published tiling, or fast
+    #[arg(long, default_value_t)]
+    mode: Mode,
     /// A row for each case and target in place of the means
     #[arg(long)]
     details: bool,
@@ -49,12 +52,12 @@ struct Score {
 /// Fails when a case cannot be evaluated; the others are evaluated all the same.
 pub(super) fn run(arguments: &Arguments, config: &Config, pack: &Pack) -> Result<Outcome> {
     let manifest = Manifest::read(&arguments.cases)?;
-    let options = SegmenterOptions { threads: config.model.threads, ..SegmenterOptions::default() };
-    let segmenter = Segmenter::new(pack, options).context("cannot load the model pack")?;
+    let segmenter =
+        Segmenter::new(pack, segmenter_options(config)).context("cannot load the model pack")?;
     let mut scores = Vec::new();
     let mut outcome = Outcome::Done;
     for case in &manifest.cases {
-        match evaluate(case, &segmenter, manifest.tolerance_mm) {
+        match evaluate(case, &segmenter, arguments.mode, manifest.tolerance_mm) {
             Ok(found) => scores.extend(found),
             Err(error) => {
                 outcome = Outcome::Failed;
@@ -67,7 +70,12 @@ pub(super) fn run(arguments: &Arguments, config: &Config, pack: &Pack) -> Result
     Ok(outcome)
 }
 
-fn evaluate(case: &Case, segmenter: &Segmenter, tolerance_mm: f64) -> Result<Vec<Score>> {
+fn evaluate(
+    case: &Case,
+    segmenter: &Segmenter,
+    mode: Mode,
+    tolerance_mm: f64,
+) -> Result<Vec<Score>> {
     let files = find_files(std::slice::from_ref(&case.series))?;
     let series = series_of(dicom_io::series::read_stacks(&files));
     let mut volumes = series.iter().filter_map(|source| source.volume());
@@ -95,6 +103,7 @@ fn evaluate(case: &Case, segmenter: &Segmenter, tolerance_mm: f64) -> Result<Vec
         modality: case.modality.unwrap_or(stack.modality),
         orientation: case.orientation,
         prompts: &prompts,
+        mode,
     };
     let masks = segmenter.segment(&request, &progress.control())?.masks;
     progress.enter("measure");
