@@ -14,6 +14,7 @@ use test_harness::{material, python, wait_until};
 use crate::pacs::{assert_sound, destination};
 use crate::phantom::{Phantom, Scan};
 
+const SEG: &str = "1.2.840.10008.5.1.4.1.1.66.4";
 const SC: &str = "1.2.840.10008.5.1.4.1.1.7.4";
 const SR: &str = "1.2.840.10008.5.1.4.1.1.88.34";
 
@@ -201,6 +202,46 @@ fn what_an_old_pacs_refuses_is_replaced_and_the_delivery_says_so() {
     let why = service.command(&["why", study]).unwrap();
     assert!(why.contains("old takes no seg: form_refused"), "{why}");
     assert!(why.contains("delivery_replaced"), "{why}");
+}
+
+#[test]
+fn a_report_refers_to_the_segmentation_that_the_pacs_took() {
+    let old = SelectiveStorescp::start(&[SEG, SR]).unwrap();
+    let site = protocol("[\"labelmap\", \"seg\", \"sr\"]", "[\"old\"]")
+        .replace("\"@phantom\"", "\"liver\", \"spleen\", \"left lung\"");
+    let service = Prosector::start(&format!("{site}{}", storescp_destination(&old))).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("study");
+    Phantom::write(&source, &Scan::ct(34, Plane::Axial));
+    dcmsend(Peer { ae_title: AE_TITLE, port: service.dicom_port() }, &source).unwrap();
+
+    let job = ended_job(&service);
+
+    assert_eq!(
+        deliveries(&job),
+        [
+            "old labelmap: cancelled -> seg",
+            "old seg: delivered",
+            "old sr: cancelled -> sr",
+            "old sr: delivered",
+        ]
+    );
+    let received = old.received().unwrap();
+    let of_class = |class: &str| {
+        let is_of = |path: &&PathBuf| {
+            dicom_io::header::read_file(path).unwrap().sop_class_uid.as_str() == class
+        };
+        received.iter().find(is_of).unwrap()
+    };
+    assert_report(of_class(SR), of_class(SEG), &slices(&source));
+    let count = received.len();
+
+    let id = job["job_id"].as_str().unwrap();
+    service.command(&["job", "retry", id]).unwrap();
+    let again = ended_job(&service);
+
+    assert_eq!(deliveries(&again), deliveries(&job), "a second run says the same");
+    assert!(old.received().unwrap().len() >= count);
 }
 
 #[test]

@@ -42,7 +42,6 @@ pub(super) async fn take(
             continue;
         };
         let form = result.parse("form")?;
-        let id = DeliveryId::derive(&sop_instance_uid, &lease.destination);
         let known = transaction
             .row(
                 "select state, replaced_by from delivery where sop_instance_uid = $1 and destination = $2",
@@ -58,25 +57,38 @@ pub(super) async fn take(
                 _ => return Ok(Some(Replacement { sop_instance_uid, form })),
             }
         }
-        let now = transaction.now();
-        transaction
-            .execute(
-                "insert into delivery (delivery_id, sop_instance_uid, job_id, destination, state, next_attempt_at, \
-                 created_at, fallbacks) values ($1, $2, $3, $4, 'pending', $5, $5, $6) \
-                 on conflict (sop_instance_uid, destination) do update \
-                    set state = 'pending', attempt = 0, next_attempt_at = excluded.next_attempt_at, \
-                        reason_code = null, fallbacks = excluded.fallbacks",
-                values![
-                    *id.as_uuid(),
-                    *uid,
-                    *lease.job_id.as_uuid(),
-                    &lease.destination,
-                    now,
-                    uids[index + 1..].join(" "),
-                ],
-            )
-            .await?;
+        let rest = uids[index + 1..].join(" ");
+        offer(transaction, lease, &sop_instance_uid, &rest).await?;
         return Ok(Some(Replacement { sop_instance_uid, form }));
     }
     Ok(None)
+}
+
+/// Has a result sent to the destination of `lease`, with these fallbacks.
+pub(super) async fn offer(
+    transaction: &mut Transaction,
+    lease: &LeasedDelivery,
+    sop_instance_uid: &SopInstanceUid,
+    fallbacks: &str,
+) -> Result<(), DatabaseError> {
+    let now = transaction.now();
+    let id = DeliveryId::derive(sop_instance_uid, &lease.destination);
+    transaction
+        .execute(
+            "insert into delivery (delivery_id, sop_instance_uid, job_id, destination, state, next_attempt_at, \
+             created_at, fallbacks) values ($1, $2, $3, $4, 'pending', $5, $5, $6) \
+             on conflict (sop_instance_uid, destination) do update \
+                set state = 'pending', attempt = 0, next_attempt_at = excluded.next_attempt_at, \
+                    reason_code = null, replaced_by = null, fallbacks = excluded.fallbacks",
+            values![
+                *id.as_uuid(),
+                sop_instance_uid.as_str(),
+                *lease.job_id.as_uuid(),
+                &lease.destination,
+                now,
+                fallbacks,
+            ],
+        )
+        .await?;
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Deliveries: one result to one destination each, so that a destination that is down delays only itself.
 
 mod fallback;
+mod referring;
 
 use std::time::Duration;
 
@@ -139,6 +140,18 @@ pub enum DeliveryError {
     Database(#[from] DatabaseError),
 }
 
+/// Of a row of `delivery`: a result that refers to another waits until the destination has that one, or does not get it.
+macro_rules! may_go {
+    () => {
+        "not exists (select 1 from result \
+                       join delivery as first \
+                         on first.sop_instance_uid = result.refers_to \
+                      where result.sop_instance_uid = delivery.sop_instance_uid \
+                        and first.destination = delivery.destination \
+                        and first.state in ('pending', 'sending'))"
+    };
+}
+
 impl Store {
     /// Destinations with deliveries that are due to be sent or to be asked about, the longest waiting first.
     ///
@@ -149,10 +162,14 @@ impl Store {
         let rows = self
             .pool
             .rows(
-                "select destination, count(*) as due, min(next_attempt_at) as due_since from delivery \
-                  where state in ('pending', 'sent') and next_attempt_at <= $1 \
-                  group by destination \
-                  order by due_since",
+                concat!(
+                    "select destination, count(*) as due, min(next_attempt_at) as due_since from delivery \
+                      where (state = 'sent' or state = 'pending' and ",
+                    may_go!(),
+                    ") and next_attempt_at <= $1 \
+                      group by destination \
+                      order by due_since"
+                ),
                 values![now],
             )
             .await?;
@@ -168,7 +185,8 @@ impl Store {
     }
 
     /// Gives `worker` a lease of `ttl` on up to `limit` deliveries that are due for `destination`, the most urgent
-    /// jobs' first, so that they can share an association. Each attempt is counted here.
+    /// jobs' first, so that they can share an association. Each attempt is counted here. What refers to another result
+    /// follows once that one has gone out.
     ///
     /// # Errors
     /// Where the database cannot do it.
@@ -184,12 +202,15 @@ impl Store {
         let taken = transaction
             .rows(
                 locking!(
-                    "with due as materialized ( \
-                       select delivery_id from delivery \
-                        where state = 'pending' and destination = $3 and next_attempt_at <= $4 \
-                        order by (select priority from job where job.job_id = delivery.job_id), \
-                                 next_attempt_at, delivery_id \
-                        limit $5",
+                    concat!(
+                        "with due as materialized ( \
+                           select delivery_id from delivery \
+                            where state = 'pending' and destination = $3 and next_attempt_at <= $4 and ",
+                        may_go!(),
+                        " order by (select priority from job where job.job_id = delivery.job_id), \
+                                   next_attempt_at, delivery_id \
+                          limit $5"
+                    ),
                     ") \
                      update delivery set state = 'sending', attempt = attempt + 1, lease_number = lease_number + 1, \
                             lease_owner = $1, lease_expires_at = $2 \
@@ -286,6 +307,9 @@ impl Store {
                 None => (DeliveryState::Failed, now, None),
             },
         };
+        if let Some(other) = &other {
+            referring::follow(&mut transaction, lease, other).await?;
+        }
         let change = "state = $4, next_attempt_at = $5, last_status = $6, reason_code = $7, replaced_by = $8, \
                       lease_owner = null, lease_expires_at = null";
         let changed = values![

@@ -43,7 +43,7 @@ pub enum OperatorError {
 pub enum Retried {
     /// The job is queued again.
     Job,
-    /// The job has its results; its failed or cancelled deliveries are due again.
+    /// The job has its results; its failed deliveries are due again.
     Deliveries {
         /// How many.
         count: u64,
@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Runs an ended job again, with all its attempts. Where the job is done but a delivery has failed, only that
-    /// delivery is tried again.
+    /// delivery is tried again: a form whose place another one took stays replaced.
     ///
     /// # Errors
     /// [`OperatorError::State`] where the job has not ended or was superseded, [`OperatorError::Recalled`].
@@ -102,7 +102,7 @@ impl Store {
         let count = transaction
             .execute(
                 "update delivery set state = 'pending', attempt = 0, next_attempt_at = $1, replaced_by = null \
-                  where job_id = $2 and state in ('failed', 'cancelled') \
+                  where job_id = $2 and state = 'failed' \
                     and exists (select 1 from job where job.job_id = delivery.job_id and job.state = 'done')",
                 values![now, *job_id.as_uuid()],
             )

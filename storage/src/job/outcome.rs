@@ -83,6 +83,8 @@ pub struct NewResult {
     pub size_bytes: u64,
     /// Where they are.
     pub spool_key: SpoolKey,
+    /// The result of the same job that it refers to: it goes out behind that one.
+    pub refers_to: Option<SopInstanceUid>,
     /// Where they go.
     pub deliveries: Vec<NewDelivery>,
 }
@@ -319,10 +321,10 @@ pub(crate) async fn insert_result(
     transaction
         .execute(
             "insert into result (sop_instance_uid, series_instance_uid, sop_class_uid, job_id, form, sha256, \
-             size_bytes, spool_key, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             size_bytes, spool_key, created_at, refers_to) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
              on conflict (sop_instance_uid) do update \
                 set sha256 = excluded.sha256, size_bytes = excluded.size_bytes, spool_key = excluded.spool_key, \
-                    purged_at = null",
+                    purged_at = null, refers_to = excluded.refers_to",
             values![
                 result.sop_instance_uid.as_str(),
                 result.series_instance_uid.as_str(),
@@ -333,6 +335,7 @@ pub(crate) async fn insert_result(
                 result.size_bytes,
                 result.spool_key.as_str(),
                 now,
+                result.refers_to.as_ref().map(SopInstanceUid::as_str),
             ],
         )
         .await?;

@@ -284,6 +284,7 @@ pub(crate) fn other_result(job: JobId, form: ResultForm) -> NewResult {
         size_bytes: 8,
         spool_key: SpoolKey::for_result(job, &sop_instance_uid),
         sop_instance_uid,
+        refers_to: None,
         deliveries: Vec::new(),
     }
 }
@@ -305,6 +306,7 @@ pub(crate) fn done(lease: &LeasedJob, destinations: &[&str]) -> JobOutcome {
             size_bytes: 3,
             spool_key: SpoolKey::for_result(lease.job_id, &sop_instance_uid),
             sop_instance_uid,
+            refers_to: None,
             deliveries: destinations
                 .iter()
                 .map(|name| NewDelivery { destination: (*name).to_owned(), fallbacks: Vec::new() })

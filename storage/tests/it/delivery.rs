@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use dicom_types::SopInstanceUid;
 use prosector_storage::{
     AfterDeliveryFailure, DeliveryError, DeliveryFailure, DeliveryState, EventFilter, EventKind,
     JobId, JobOutcome, LeasedDelivery, LeasedJob, NewDelivery, NextJob, ReasonCode, ResultForm,
@@ -20,7 +21,9 @@ on_both! {
     a_refused_form_is_replaced_by_the_next_one,
     a_form_that_arrives_anyway_replaces_without_being_sent_twice,
     a_form_that_was_refused_as_well_replaces_nothing,
-    a_retry_offers_every_form_again,
+    a_retry_sends_what_failed_and_nothing_that_was_replaced,
+    a_report_goes_out_behind_its_segmentation,
+    a_report_speaks_of_the_segmentation_that_arrived,
 }
 
 fn failure(then: AfterDeliveryFailure) -> DeliveryFailure {
@@ -261,7 +264,7 @@ async fn a_form_that_was_refused_as_well_replaces_nothing(bench: Bench) {
     );
 }
 
-async fn a_retry_offers_every_form_again(bench: Bench) {
+async fn a_retry_sends_what_failed_and_nothing_that_was_replaced(bench: Bench) {
     let lease = bench.leased_job(1, "worker").await;
     let job = job_with_forms(&bench, &lease, &[ResultForm::Labelmap], &[]).await;
     for _ in 0..2 {
@@ -277,10 +280,65 @@ async fn a_retry_offers_every_form_again(bench: Bench) {
         ]
     );
 
-    assert_eq!(bench.store.retry_job(job).await.unwrap(), Retried::Deliveries { count: 2 });
+    assert_eq!(bench.store.retry_job(job).await.unwrap(), Retried::Deliveries { count: 1 });
 
-    let mut forms: Vec<_> = leased(&bench).await.iter().map(|d| d.form).collect();
-    forms.sort_by_key(|form| form.as_str());
-    assert_eq!(forms, [ResultForm::Labelmap, ResultForm::Seg]);
+    let forms: Vec<_> = leased(&bench).await.iter().map(|d| d.form).collect();
+    assert_eq!(forms, [ResultForm::Labelmap]);
     assert!(bench.store.lease_job(NextJob::Id(job), "worker", LONG).await.unwrap().is_none());
+}
+
+/// A job with two segmentations and a report of each, the label map and its report being wanted.
+async fn job_with_reports(bench: &Bench, lease: &LeasedJob) -> [SopInstanceUid; 2] {
+    let JobOutcome::Done { targets, mut results, detail } = done(lease, &[]) else {
+        unreachable!("a done job is done");
+    };
+    let to = |fallbacks| NewDelivery { destination: "pacs".to_owned(), fallbacks };
+    let seg = results[0].sop_instance_uid.clone();
+    let mut labelmap = other_result(lease.job_id, ResultForm::Labelmap);
+    labelmap.deliveries.push(to(vec![seg.clone()]));
+    let mut of_seg = other_result(lease.job_id, ResultForm::Sr);
+    of_seg.refers_to = Some(seg);
+    let mut of_labelmap = other_result(lease.job_id, ResultForm::Picture);
+    of_labelmap.form = ResultForm::Sr;
+    of_labelmap.refers_to = Some(labelmap.sop_instance_uid.clone());
+    of_labelmap.deliveries.push(to(Vec::new()));
+    let reports = [&of_seg, &of_labelmap].map(|report| report.sop_instance_uid.clone());
+    results.extend([labelmap, of_seg, of_labelmap]);
+    bench.store.finish_job(lease, &JobOutcome::Done { targets, results, detail }).await.unwrap();
+    reports
+}
+
+async fn a_report_goes_out_behind_its_segmentation(bench: Bench) {
+    let lease = bench.leased_job(1, "worker").await;
+    let [_, of_labelmap] = job_with_reports(&bench, &lease).await;
+
+    let sent = leased(&bench).await;
+    assert_eq!(sent.iter().map(|d| d.form).collect::<Vec<_>>(), [ResultForm::Labelmap]);
+    assert!(bench.store.due_deliveries().await.unwrap().is_empty());
+    bench.store.delivery_succeeded(&sent[0], 0).await.unwrap();
+
+    let sent = leased(&bench).await;
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].sop_instance_uid, of_labelmap);
+}
+
+async fn a_report_speaks_of_the_segmentation_that_arrived(bench: Bench) {
+    let lease = bench.leased_job(1, "worker").await;
+    let [of_seg, _] = job_with_reports(&bench, &lease).await;
+    let refused = failure(AfterDeliveryFailure::OtherForm);
+    let labelmap = leased(&bench).await;
+    bench.store.delivery_failed(&labelmap[0], &refused).await.unwrap();
+
+    let seg = leased(&bench).await;
+    assert_eq!(seg.iter().map(|d| d.form).collect::<Vec<_>>(), [ResultForm::Seg]);
+    bench.store.delivery_succeeded(&seg[0], 0).await.unwrap();
+    let report = leased(&bench).await;
+    assert_eq!(report.len(), 1);
+    assert_eq!(report[0].sop_instance_uid, of_seg);
+    bench.store.delivery_succeeded(&report[0], 0).await.unwrap();
+
+    let detail = bench.store.show_job(lease.job_id).await.unwrap().unwrap();
+    assert_eq!((detail.summary.delivered, detail.summary.deliveries), (2, 2));
+    let replaced = detail.deliveries.iter().filter(|d| d.replaced_by.is_some());
+    assert_eq!(replaced.count(), 2);
 }

@@ -33,6 +33,7 @@ fn note(job: &RecallableJob) -> NewResult {
         series_instance_uid: "2.25.99".parse().unwrap(),
         sop_class_uid: "1.2.840.10008.5.1.4.1.1.88.59".parse().unwrap(),
         form: ResultForm::RejectionNote,
+        refers_to: None,
         sha256: Sha256Digest::of(b"note"),
         size_bytes: 4,
         spool_key: SpoolKey::for_result(job.job_id, &sop_instance_uid),

@@ -216,6 +216,7 @@ async fn note(
         series_instance_uid: note.series_instance_uid,
         sop_class_uid: note.sop_class_uid,
         form: ResultForm::RejectionNote,
+        refers_to: None,
         spool_key,
         deliveries,
     }))

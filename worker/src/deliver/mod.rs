@@ -344,8 +344,9 @@ fn posted(result: &StowResult) -> Sent {
         StowResult::Busy(status) => Sent::TryAgain(TRY_AGAIN, Some(*status)),
         // A token may be renewed.
         StowResult::Unauthorized(status) => Sent::TryAgain(UNAUTHORIZED, Some(*status)),
-        StowResult::SopClassRefused(status) => Sent::Refused(FORM_REFUSED, Some(*status)),
-        StowResult::Rejected(status, _) => Sent::Refused(REFUSED, Some(*status)),
+        StowResult::SopClassRefused(status) => Sent::OtherForm(FORM_REFUSED, Some(*status)),
+        // A server that refuses the object may still take another form of it.
+        StowResult::Rejected(status, _) => Sent::OtherForm(REFUSED, Some(*status)),
         StowResult::Unanswered(_) => Sent::TryAgain(TRY_AGAIN, None),
         StowResult::Unreadable(_) => Sent::Refused(REFUSED, None),
     }

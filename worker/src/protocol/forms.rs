@@ -52,6 +52,15 @@ impl Product {
             Self::StructureSet => ResultForm::Rtstruct,
         }
     }
+
+    /// The object that it speaks of.
+    pub(crate) fn refers_to(self) -> Option<Self> {
+        match self {
+            Self::Report => Some(Self::Seg),
+            Self::ReportOfLabelmap => Some(Self::Labelmap),
+            Self::Seg | Self::Labelmap | Self::Picture | Self::StructureSet => None,
+        }
+    }
 }
 
 impl Default for Forms {
@@ -123,9 +132,18 @@ impl Forms {
         shipments
     }
 
-    /// Every object that some destination with this list may get.
+    /// The object of each form in the list.
     pub(crate) fn products(&self) -> impl Iterator<Item = Product> + '_ {
         self.0.iter().map(|form| self.product(*form))
+    }
+
+    /// Every object that some destination with this list may get: a report of each segmentation that it may get.
+    pub(crate) fn every_product(&self) -> impl Iterator<Item = Product> + '_ {
+        let reports =
+            [(ResultForm::Seg, Product::Report), (ResultForm::Labelmap, Product::ReportOfLabelmap)];
+        let has_report = self.0.contains(&ResultForm::Sr);
+        let reports = reports.into_iter().filter(move |(of, _)| has_report && self.0.contains(of));
+        self.products().chain(reports.map(|(_, report)| report))
     }
 
     /// The object of a form. A report refers to the segmentation that goes out beside it.
@@ -209,6 +227,21 @@ mod tests {
         assert_eq!(shipped(&[Labelmap, Sr])[1].0, Product::ReportOfLabelmap);
         assert_eq!(shipped(&[Sr, Seg, Labelmap])[0].0, Product::Report);
         assert_eq!(shipped(&[Sr])[0].0, Product::Report);
+    }
+
+    #[test]
+    fn there_is_a_report_of_every_segmentation_that_may_arrive() {
+        let every = |forms: &[ResultForm]| -> std::collections::BTreeSet<Product> {
+            Forms::new(forms).every_product().collect()
+        };
+
+        assert_eq!(
+            every(&[Labelmap, Seg, Sr]),
+            [Product::Seg, Product::Labelmap, Product::Report, Product::ReportOfLabelmap].into()
+        );
+        assert_eq!(every(&[Labelmap, Sr]), [Product::Labelmap, Product::ReportOfLabelmap].into());
+        assert_eq!(every(&[Sr]), [Product::Report].into());
+        assert_eq!(every(&[Seg]), [Product::Seg].into());
     }
 
     #[test]

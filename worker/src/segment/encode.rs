@@ -85,6 +85,13 @@ impl Encoded {
         self.objects.iter().find(|object| object.product == product)
     }
 
+    /// Drops what would go out only where a destination refuses something else.
+    pub(crate) fn keep_preferred(&mut self, forms: &Forms) {
+        let preferred: BTreeSet<Product> =
+            possible(forms, self.overlap).products().chain([Product::Seg]).collect();
+        self.objects.retain(|object| preferred.contains(&object.product));
+    }
+
     /// What goes to a destination with these forms.
     pub(crate) fn shipments(&self, forms: &Forms) -> Vec<Shipment> {
         possible(forms, self.overlap).shipments()
@@ -141,7 +148,7 @@ pub(crate) fn encode(
     let overlap = wants_labelmap && dicom_io::seg::overlap(&segments).is_some();
     let mut products = BTreeSet::from([Product::Seg]);
     for list in lists {
-        products.extend(possible(list, overlap).products());
+        products.extend(possible(list, overlap).every_product());
     }
 
     let mut writer = Writer::new(found, &segments, job, provenance(order, pack));

@@ -126,7 +126,8 @@ impl Pipeline {
 
         enter("encode");
         let found = Found { stack, volume: &volume, order, masks: &masks };
-        let encoded = encode(found, std::slice::from_ref(forms), job, &self.pack)?;
+        let mut encoded = encode(found, std::slice::from_ref(forms), job, &self.pack)?;
+        encoded.keep_preferred(forms);
 
         let stages = vec![
             ("load", load_time),

@@ -49,6 +49,7 @@ impl Shipping {
                 form: object.product.form(),
                 sha256: object.sha256,
                 size_bytes: object.bytes.len() as u64,
+                refers_to: object.product.refers_to().and_then(uid),
                 deliveries: deliveries.remove(&object.product).unwrap_or_default(),
             })
             .collect()
