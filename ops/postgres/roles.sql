@@ -28,7 +28,7 @@ grant create on schema public to prosector_migrator;
 -- Rows are kept: the writer deletes only what the outbox and a repeated measurement replace.
 grant select, insert, update on all tables in schema public to prosector_writer;
 grant usage on all sequences in schema public to prosector_writer;
-grant delete on outbox, job_target to prosector_writer;
+grant delete on outbox, job_target, job_finding to prosector_writer;
 revoke insert, update on _sqlx_migrations from prosector_writer;
 
 grant select on all tables in schema public to prosector_auditor;

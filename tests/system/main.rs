@@ -16,6 +16,7 @@ mod operations;
 mod pacs;
 mod patient_data;
 mod phantom;
+mod plausibility;
 mod real_series;
 mod recall;
 mod services;

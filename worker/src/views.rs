@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use prosector_storage::{
-    Answer, AnswerAbout, DeliveryRow, DeliverySummary, JobDetail, JobSummary, ReasonCode,
+    Answer, AnswerAbout, DeliveryRow, DeliverySummary, Finding, JobDetail, JobSummary, ReasonCode,
     RecordedEvent, SeriesSummary, StoredInstance, StudySummary, TargetMeasurement, Why, WhyEntry,
     WhyWhat,
 };
@@ -188,6 +188,14 @@ impl View for TargetMeasurement {
     }
 }
 
+impl View for Finding {
+    const COLUMNS: &'static [&'static str] = &["prompt", "finding", "detail"];
+
+    fn values(&self) -> Vec<Value> {
+        vec![json!(self.prompt), json!(self.kind.as_str()), json!(self.detail)]
+    }
+}
+
 impl View for DeliverySummary {
     const COLUMNS: &'static [&'static str] = &[
         "destination",
@@ -300,6 +308,7 @@ pub(crate) fn job_detail(job: &JobDetail) -> Value {
         .collect();
     let mut detail = job.summary.object();
     detail["targets"] = job.targets.iter().map(View::object).collect();
+    detail["findings"] = job.findings.iter().map(View::object).collect();
     detail["results"] = results.into();
     detail["delivery"] = job.deliveries.iter().map(View::object).collect();
     detail["timeline"] = job.timeline.iter().map(View::object).collect();

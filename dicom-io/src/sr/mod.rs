@@ -63,18 +63,29 @@ impl ReportedSegmentation {
     }
 }
 
-/// Writes what was measured of the segments of `segmentation`: volume in millilitres, and where the modality gives the
-/// values a meaning, their mean and standard deviation. The same inputs give the same bytes.
+/// What a report says.
+#[derive(Debug, Clone, Copy)]
+pub struct ReportContent<'a> {
+    /// The segmentation that it refers to.
+    pub segmentation: &'a ReportedSegmentation,
+    /// Its segments.
+    pub segments: &'a [ReportedSegment<'a>],
+    /// What a person should look at, a sentence each.
+    pub remarks: &'a [String],
+}
+
+/// Writes what was measured of the segments of a segmentation: volume in millilitres, and where the modality gives the
+/// values a meaning, their mean and standard deviation. Remarks are qualitative evaluations (TID 1500). The same inputs give the same bytes.
 ///
 /// # Errors
 /// [`BuildSegError`] when the source instance cannot be read for what the report copies from it.
 pub fn build(
     stack: &Stack,
-    segmentation: &ReportedSegmentation,
-    segments: &[ReportedSegment<'_>],
+    content: &ReportContent<'_>,
     identity: &SegIdentity,
     provenance: &SegProvenance,
 ) -> Result<ResultObject, BuildSegError> {
+    let segmentation = content.segmentation;
     let source = read_source(stack)?;
     let origin = Origin { stack, source: &source, identity, provenance };
     let uid_word = uid_word(segmentation.kind);
@@ -95,7 +106,7 @@ pub fn build(
     dataset.text(tags::VERIFICATION_FLAG, *b"CS", "UNVERIFIED");
     dataset.put(|w| w.sequence(tags::PERFORMED_PROCEDURE_CODE_SEQUENCE, |_| {}));
     dataset.put(|w| write_evidence(stack, segmentation, w));
-    let root = document(&origin, segmentation, segments);
+    let root = document(&origin, content);
     root.put_root(&mut dataset);
 
     let series = identity.series_instance_uid(uid_word);
@@ -140,23 +151,15 @@ fn write_evidence(stack: &Stack, segmentation: &ReportedSegmentation, writer: &m
 }
 
 /// The content tree of TID 1500.
-fn document(
-    origin: &Origin<'_>,
-    segmentation: &ReportedSegmentation,
-    segments: &[ReportedSegment<'_>],
-) -> Content {
+fn document(origin: &Origin<'_>, content: &ReportContent<'_>) -> Content {
+    let ReportContent { segmentation, segments, remarks } = content;
     let groups =
         segments.iter().map(|segment| measurement_group(origin, segmentation, segment)).collect();
     let language = concept("en-US", "RFC5646", "English (United States)");
     let serial_number = origin.provenance.device_serial_number.as_str();
     let device_uid = derived_uid(&uuid::Uuid::NAMESPACE_OID, &["prosector device", serial_number]);
     let name = origin.algorithm_name().as_str().to_owned();
-    Content::new(
-        "CONTAINS",
-        concept("126000", "DCM", "Imaging Measurement Report"),
-        Value::Container { template: Some("1500") },
-    )
-    .with(vec![
+    let mut items = vec![
         Content::new(
             "HAS CONCEPT MOD",
             concept("121049", "DCM", "Language of Content Item and Descendants"),
@@ -188,7 +191,26 @@ fn document(
             Value::Container { template: None },
         )
         .with(groups),
-    ])
+    ];
+    items.extend(evaluations(remarks));
+    Content::new(
+        "CONTAINS",
+        concept("126000", "DCM", "Imaging Measurement Report"),
+        Value::Container { template: Some("1500") },
+    )
+    .with(items)
+}
+
+/// What a person should look at.
+fn evaluations(remarks: &[String]) -> Option<Content> {
+    let comment = |remark: &String| {
+        let name = concept("121106", "DCM", "Comment");
+        Content::new("CONTAINS", name, Value::Text(remark.clone()))
+    };
+    let name = concept("C0034375", "UMLS", "Qualitative Evaluations");
+    let items: Vec<Content> = remarks.iter().map(comment).collect();
+    let container = || Content::new("CONTAINS", name, Value::Container { template: None });
+    (!items.is_empty()).then(|| container().with(items))
 }
 
 /// One segment by TID 1411.

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::delivery::{DeliveryId, DeliveryState};
 use crate::digest::Sha256Digest;
-use crate::job::{JobId, JobState, Priority, ResultForm, TargetMeasurement};
+use crate::job::read_finding;
+use crate::job::{Finding, JobId, JobState, Priority, ResultForm, TargetMeasurement};
 use crate::provenance::{ReasonCode, RecordedEvent};
 use crate::spool::SpoolKey;
 use crate::store::sql::{Row, Value, shape, values};
@@ -117,6 +118,8 @@ pub struct JobDetail {
     pub summary: JobSummary,
     /// Measurements, in the order of the protocol's targets.
     pub targets: Vec<TargetMeasurement>,
+    /// What is odd about them.
+    pub findings: Vec<Finding>,
     /// Results.
     pub results: Vec<ResultSummary>,
     /// Deliveries of all results.
@@ -192,6 +195,13 @@ impl Store {
                 values![id],
             )
             .await?;
+        let findings = self
+            .pool
+            .rows(
+                "select prompt, kind, detail from job_finding where job_id = $1 order by finding_number",
+                values![id],
+            )
+            .await?;
         let results = self
             .pool
             .rows(
@@ -220,6 +230,7 @@ impl Store {
         Ok(Some(JobDetail {
             summary: summary(&row)?,
             targets: targets.iter().map(target).collect::<Result<_, _>>()?,
+            findings: findings.iter().map(read_finding).collect::<Result<_, _>>()?,
             results: results.iter().map(result).collect::<Result<_, _>>()?,
             deliveries: deliveries.iter().map(delivery).collect::<Result<_, _>>()?,
             timeline: self.events(&of_job, 10_000).await?,

@@ -140,10 +140,16 @@ pub enum DeliveryError {
     Database(#[from] DatabaseError),
 }
 
-/// Of a row of `delivery`: a result that refers to another waits until the destination has that one, or does not get it.
+/// Of a row of `delivery`: what a held job made waits for a person, and a result that refers to another waits until the
+/// destination has that one, or does not get it.
 macro_rules! may_go {
     () => {
-        "not exists (select 1 from result \
+        "not exists (select 1 from job \
+                       join result on result.job_id = job.job_id \
+                      where job.job_id = delivery.job_id and job.state = 'held' \
+                        and result.sop_instance_uid = delivery.sop_instance_uid \
+                        and result.form <> 'rejection_note') \
+         and not exists (select 1 from result \
                        join delivery as first \
                          on first.sop_instance_uid = result.refers_to \
                       where result.sop_instance_uid = delivery.sop_instance_uid \

@@ -3,6 +3,7 @@
 //! Owns a job's identity, its states and every transition between them. A transition is a guarded update: it happens
 //! only where the row still has the state and the lease that its caller believes in.
 
+mod finding;
 mod id;
 mod lease;
 mod operator;
@@ -12,12 +13,13 @@ mod routing;
 mod settle;
 mod state;
 
+pub use finding::{Finding, FindingKind, ParseFindingKindError};
 pub use id::{JobId, JobInputs};
 pub use lease::{Lapsed, LeasedJob, NextJob};
 pub use operator::{OperatorError, Retried};
 pub use order::Ordered;
 pub use outcome::{
-    AfterFailure, AttemptLimit, Failure, JobFailure, JobOutcome, LeaseError, NewDelivery,
+    AfterFailure, AttemptLimit, Failure, Hold, JobFailure, JobOutcome, LeaseError, NewDelivery,
     NewResult, TargetMeasurement,
 };
 pub use routing::{
@@ -32,4 +34,5 @@ pub use state::{
     JobState, ParseJobStateError, ParsePriorityError, ParseResultFormError, Priority, ResultForm,
 };
 
+pub(crate) use finding::read_finding;
 pub(crate) use outcome::{cancel_deliveries, insert_result};

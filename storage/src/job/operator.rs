@@ -119,17 +119,49 @@ impl Store {
         Ok(Retried::Job)
     }
 
-    /// Releases a held or quarantined job, with all its attempts.
+    /// Releases a held or quarantined job: what has results is sent, anything else runs with all its attempts.
     ///
     /// # Errors
     /// [`OperatorError::State`] where the job is neither.
     pub async fn release_job(&self, job_id: JobId) -> Result<(), OperatorError> {
         let mut transaction = self.begin().await?;
+        if release_results(&mut transaction, job_id).await? {
+            note(&mut transaction, EventKind::JobReleased, job_id).await?;
+            transaction.commit().await?;
+            return Ok(());
+        }
         requeue(&mut transaction, job_id, "('held', 'quarantined')").await?;
         note(&mut transaction, EventKind::JobReleased, job_id).await?;
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// Lets the results of a held job go; false where it is not held or has none.
+async fn release_results(
+    transaction: &mut Transaction,
+    job_id: JobId,
+) -> Result<bool, DatabaseError> {
+    let now = transaction.now();
+    let released = transaction
+        .execute(
+            "update job set state = 'done', finished_at = $1, reason_code = null, reason = null \
+              where job_id = $2 and state = 'held' \
+                and exists (select 1 from result where result.job_id = job.job_id)",
+            values![now, *job_id.as_uuid()],
+        )
+        .await?;
+    if released == 0 {
+        return Ok(false);
+    }
+    // The destination's patience begins now.
+    transaction
+        .execute(
+            "update delivery set next_attempt_at = $1, created_at = $1 where job_id = $2 and state = 'pending'",
+            values![now, *job_id.as_uuid()],
+        )
+        .await?;
+    Ok(true)
 }
 
 async fn requeue(

@@ -15,6 +15,7 @@ use crate::spool::SpoolKey;
 use crate::store::sql::{Transaction, values};
 use crate::store::{DatabaseError, Store};
 
+use super::finding::{Finding, for_ledger, replace_findings};
 use super::lease::{LeasedJob, about};
 use super::state::ResultForm;
 use super::{JobId, JobState};
@@ -96,6 +97,10 @@ pub enum JobOutcome {
     Done {
         /// Measurements, in the order of the protocol's targets.
         targets: Vec<TargetMeasurement>,
+        /// What is odd about them.
+        findings: Vec<Finding>,
+        /// Why the results are kept back until a person releases them, where they are.
+        hold: Option<Hold>,
         /// The results.
         results: Vec<NewResult>,
         /// Timings and the like for the ledger: numbers, digests and words of ours.
@@ -105,9 +110,20 @@ pub enum JobOutcome {
     Empty {
         /// Measurements, all zero.
         targets: Vec<TargetMeasurement>,
+        /// What is odd about them.
+        findings: Vec<Finding>,
         /// Timings and the like for the ledger.
         detail: serde_json::Value,
     },
+}
+
+/// Why results are not sent before a person has looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// As a code.
+    pub reason_code: ReasonCode,
+    /// For a person: prompts and numbers, never a value from a data set.
+    pub reason: String,
 }
 
 /// How a failure is to be treated.
@@ -148,7 +164,8 @@ pub enum AfterFailure {
 }
 
 impl Store {
-    /// Ends a job well: measurements, results, deliveries and ledger commit together, and only under this lease.
+    /// Ends a job well: measurements, results, deliveries and ledger commit together, and only under this lease. What is
+    /// to be held waits for [`Store::release_job`] with all its deliveries.
     ///
     /// # Errors
     /// [`LeaseError::Lost`] where the job is not this worker's any more: the results are to be removed.
@@ -157,17 +174,27 @@ impl Store {
         lease: &LeasedJob,
         outcome: &JobOutcome,
     ) -> Result<(), LeaseError> {
-        let (state, kind, targets, results, detail) = match outcome {
-            JobOutcome::Done { targets, results, detail } => {
-                (JobState::Done, EventKind::JobDone, targets, results.as_slice(), detail)
+        let (state, kind, targets, findings, results, detail) = match outcome {
+            JobOutcome::Done { targets, findings, hold, results, detail } => {
+                let (state, kind) = match hold {
+                    Some(_) => (JobState::Held, EventKind::JobHeld),
+                    None => (JobState::Done, EventKind::JobDone),
+                };
+                (state, kind, targets, findings, results.as_slice(), detail)
             }
-            JobOutcome::Empty { targets, detail } => {
-                (JobState::Empty, EventKind::JobEmpty, targets, [].as_slice(), detail)
+            JobOutcome::Empty { targets, findings, detail } => {
+                (JobState::Empty, EventKind::JobEmpty, targets, findings, [].as_slice(), detail)
             }
         };
+        let hold = match outcome {
+            JobOutcome::Done { hold, .. } => hold.as_ref(),
+            JobOutcome::Empty { .. } => None,
+        };
         let mut transaction = self.begin().await?;
-        end(&mut transaction, lease, state, None).await?;
+        let reason = hold.map(|hold| (&hold.reason_code, hold.reason.as_str()));
+        end(&mut transaction, lease, state, reason).await?;
         replace_targets(&mut transaction, lease.job_id, targets).await?;
+        replace_findings(&mut transaction, lease.job_id, findings).await?;
         forget_failed_deliveries(&mut transaction, lease.job_id).await?;
         for result in results {
             insert_result(&mut transaction, lease.job_id, result).await?;
@@ -184,8 +211,11 @@ impl Store {
             .collect();
         let detail = json!({
             "attempt": lease.attempt, "worker": lease.worker, "results": results, "work": detail,
+            "findings": for_ledger(findings),
         });
-        transaction.record(about(kind, lease).with(detail));
+        let mut event = about(kind, lease).with(detail);
+        event.reason_code = hold.map(|hold| hold.reason_code.clone());
+        transaction.record(event);
         transaction.commit().await?;
         Ok(())
     }
@@ -217,7 +247,8 @@ impl Store {
                 delay(&mut transaction, lease, failure, until).await?;
             }
             AfterFailure::Ended(state) => {
-                end(&mut transaction, lease, state, Some(failure)).await?;
+                let reason = (&failure.reason_code, failure.reason.as_str());
+                end(&mut transaction, lease, state, Some(reason)).await?;
             }
         }
         let detail = json!({
@@ -234,9 +265,9 @@ async fn end(
     transaction: &mut Transaction,
     lease: &LeasedJob,
     state: JobState,
-    failure: Option<&JobFailure>,
+    reason: Option<(&ReasonCode, &str)>,
 ) -> Result<(), LeaseError> {
-    let now = transaction.now();
+    let finished_at = state.is_terminal().then(|| transaction.now());
     let ended = transaction
         .execute(
             "update job set state = $1, reason_code = $2, reason = $3, finished_at = $4, lease_owner = null, \
@@ -244,9 +275,9 @@ async fn end(
               where job_id = $5 and state = 'running' and lease_owner = $6 and lease_number = $7",
             values![
                 state.as_str(),
-                failure.map(|failure| failure.reason_code.as_str()),
-                failure.map(|failure| failure.reason.as_str()),
-                now,
+                reason.map(|(code, _)| code.as_str()),
+                reason.map(|(_, text)| text),
+                finished_at,
                 *lease.job_id.as_uuid(),
                 &lease.worker,
                 lease.lease_number,

@@ -62,6 +62,8 @@ words! {
     JobDone = "job_done",
     /// A job ended without a voxel in any target.
     JobEmpty = "job_empty",
+    /// A job has results that a person is to look at before they are sent.
+    JobHeld = "job_held",
     /// A job's input cannot be processed.
     JobRejected = "job_rejected",
     /// A job cannot be done for a reason that is not its input's.

@@ -56,6 +56,18 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0051_delivery_forms.sql"),
         include_str!("../../../migrations/sqlite/0051_delivery_forms.sql"),
     ),
+    (
+        67,
+        "referring_results",
+        include_str!("../../../migrations/postgres/0067_referring_results.sql"),
+        include_str!("../../../migrations/sqlite/0067_referring_results.sql"),
+    ),
+    (
+        68,
+        "plausibility",
+        include_str!("../../../migrations/postgres/0068_plausibility.sql"),
+        include_str!("../../../migrations/sqlite/0068_plausibility.sql"),
+    ),
 ];
 
 /// Why a database is not one that this version can work with.

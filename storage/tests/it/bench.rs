@@ -298,6 +298,8 @@ pub(crate) fn done(lease: &LeasedJob, destinations: &[&str]) -> JobOutcome {
             voxel_count: 1500,
             volume_ml: 1.5,
         }],
+        findings: Vec::new(),
+        hold: None,
         results: vec![NewResult {
             series_instance_uid: format!("{sop_instance_uid}.1")[..40].parse().unwrap(),
             sop_class_uid: "1.2.840.10008.5.1.4.1.1.66.4".parse().unwrap(),

@@ -3,8 +3,8 @@ use std::time::Duration;
 use dicom_types::SopInstanceUid;
 use prosector_storage::{
     AfterDeliveryFailure, DeliveryError, DeliveryFailure, DeliveryState, EventFilter, EventKind,
-    JobId, JobOutcome, LeasedDelivery, LeasedJob, NewDelivery, NextJob, ReasonCode, ResultForm,
-    Retried,
+    Finding, FindingKind, Hold, JobId, JobOutcome, JobState, LeasedDelivery, LeasedJob,
+    NewDelivery, NextJob, OperatorError, ReasonCode, ResultForm, Retried,
 };
 
 use crate::bench::{Bench, LONG, done, limit, on_both, other_result};
@@ -22,9 +22,14 @@ on_both! {
     a_form_that_arrives_anyway_replaces_without_being_sent_twice,
     a_form_that_was_refused_as_well_replaces_nothing,
     a_retry_sends_what_failed_and_nothing_that_was_replaced,
+    what_is_odd_is_held_until_a_person_releases_it,
+    what_is_held_may_be_cancelled,
     a_report_goes_out_behind_its_segmentation,
     a_report_speaks_of_the_segmentation_that_arrived,
 }
+
+/// Why a job is held.
+const IMPLAUSIBLE: ReasonCode = ReasonCode::new("implausible_volume");
 
 fn failure(then: AfterDeliveryFailure) -> DeliveryFailure {
     DeliveryFailure { status: Some(0xA700), reason_code: ReasonCode::new("pacs_refused"), then }
@@ -150,7 +155,8 @@ async fn job_with_forms(
     fallbacks: &[ResultForm],
     wanted: &[ResultForm],
 ) -> JobId {
-    let JobOutcome::Done { targets, mut results, detail } = done(lease, &["pacs"]) else {
+    let JobOutcome::Done { targets, findings, hold, mut results, detail } = done(lease, &["pacs"])
+    else {
         unreachable!("a done job is done");
     };
     let others: Vec<_> = fallbacks.iter().map(|form| other_result(lease.job_id, *form)).collect();
@@ -163,7 +169,8 @@ async fn job_with_forms(
         }
         results.push(other);
     }
-    bench.store.finish_job(lease, &JobOutcome::Done { targets, results, detail }).await.unwrap();
+    let outcome = JobOutcome::Done { targets, findings, hold, results, detail };
+    bench.store.finish_job(lease, &outcome).await.unwrap();
     lease.job_id
 }
 
@@ -289,7 +296,7 @@ async fn a_retry_sends_what_failed_and_nothing_that_was_replaced(bench: Bench) {
 
 /// A job with two segmentations and a report of each, the label map and its report being wanted.
 async fn job_with_reports(bench: &Bench, lease: &LeasedJob) -> [SopInstanceUid; 2] {
-    let JobOutcome::Done { targets, mut results, detail } = done(lease, &[]) else {
+    let JobOutcome::Done { targets, findings, hold, mut results, detail } = done(lease, &[]) else {
         unreachable!("a done job is done");
     };
     let to = |fallbacks| NewDelivery { destination: "pacs".to_owned(), fallbacks };
@@ -304,7 +311,8 @@ async fn job_with_reports(bench: &Bench, lease: &LeasedJob) -> [SopInstanceUid; 
     of_labelmap.deliveries.push(to(Vec::new()));
     let reports = [&of_seg, &of_labelmap].map(|report| report.sop_instance_uid.clone());
     results.extend([labelmap, of_seg, of_labelmap]);
-    bench.store.finish_job(lease, &JobOutcome::Done { targets, results, detail }).await.unwrap();
+    let outcome = JobOutcome::Done { targets, findings, hold, results, detail };
+    bench.store.finish_job(lease, &outcome).await.unwrap();
     reports
 }
 
@@ -341,4 +349,59 @@ async fn a_report_speaks_of_the_segmentation_that_arrived(bench: Bench) {
     assert_eq!((detail.summary.delivered, detail.summary.deliveries), (2, 2));
     let replaced = detail.deliveries.iter().filter(|d| d.replaced_by.is_some());
     assert_eq!(replaced.count(), 2);
+}
+
+/// A job whose result is held for a liver that is too small.
+async fn held_job(bench: &Bench) -> JobId {
+    let lease = bench.leased_job(1, "worker").await;
+    let JobOutcome::Done { targets, results, detail, .. } = done(&lease, &["pacs"]) else {
+        unreachable!("a done job is done");
+    };
+    let finding = Finding {
+        prompt: "liver".to_owned(),
+        kind: FindingKind::Volume,
+        detail: "1.5 mL, expected 800 to 2500 mL".to_owned(),
+    };
+    let hold = Hold { reason_code: IMPLAUSIBLE, reason: finding.to_string() };
+    let (findings, hold) = (vec![finding], Some(hold));
+    let outcome = JobOutcome::Done { targets, findings, hold, results, detail };
+    bench.store.finish_job(&lease, &outcome).await.unwrap();
+    lease.job_id
+}
+
+async fn what_is_odd_is_held_until_a_person_releases_it(bench: Bench) {
+    let job = held_job(&bench).await;
+
+    assert!(leased(&bench).await.is_empty());
+    assert!(bench.store.due_deliveries().await.unwrap().is_empty());
+    let detail = bench.store.show_job(job).await.unwrap().unwrap();
+    assert_eq!(detail.summary.state, JobState::Held);
+    assert_eq!(detail.summary.reason_code, Some(IMPLAUSIBLE));
+    assert_eq!(detail.summary.reason.as_deref(), Some("liver: 1.5 mL, expected 800 to 2500 mL"));
+    assert_eq!(detail.findings[0].kind, FindingKind::Volume);
+    let last = &detail.timeline.last().unwrap().event;
+    assert_eq!((last.kind, last.reason_code.clone()), (EventKind::JobHeld, Some(IMPLAUSIBLE)));
+
+    bench.store.release_job(job).await.unwrap();
+
+    let detail = bench.store.show_job(job).await.unwrap().unwrap();
+    assert_eq!((detail.summary.state, detail.summary.reason_code), (JobState::Done, None));
+    assert!(detail.summary.finished_at.is_some());
+    assert_eq!(detail.findings.len(), 1);
+    assert!(bench.store.lease_job(NextJob::Id(job), "worker", LONG).await.unwrap().is_none());
+    let sent = leased(&bench).await;
+    bench.store.delivery_succeeded(&sent[0], 0).await.unwrap();
+    let again = bench.store.release_job(job).await;
+    assert!(matches!(again, Err(OperatorError::State { state: JobState::Done, .. })), "{again:?}");
+}
+
+async fn what_is_held_may_be_cancelled(bench: Bench) {
+    let job = held_job(&bench).await;
+
+    bench.store.cancel_job(job).await.unwrap();
+
+    assert!(leased(&bench).await.is_empty());
+    let detail = bench.store.show_job(job).await.unwrap().unwrap();
+    assert_eq!(detail.summary.state, JobState::Cancelled);
+    assert_eq!(detail.deliveries[0].state, DeliveryState::Cancelled);
 }

@@ -216,7 +216,11 @@ async fn an_empty_job_has_measurements_and_no_result(bench: Bench) {
         volume_ml: 0.0,
     }];
 
-    let outcome = JobOutcome::Empty { targets: targets.clone(), detail: serde_json::Value::Null };
+    let outcome = JobOutcome::Empty {
+        targets: targets.clone(),
+        findings: Vec::new(),
+        detail: serde_json::Value::Null,
+    };
     bench.store.finish_job(&lease, &outcome).await.unwrap();
 
     let detail = bench.store.show_job(lease.job_id).await.unwrap().unwrap();

@@ -319,7 +319,7 @@ async fn a_job_that_found_nothing(bench: Bench) {
         voxel_count: 0,
         volume_ml: 0.0,
     }];
-    let outcome = JobOutcome::Empty { targets, detail: json!({}) };
+    let outcome = JobOutcome::Empty { targets, findings: Vec::new(), detail: json!({}) };
     bench.store.finish_job(&lease, &outcome).await.unwrap();
 
     answers(&bench, &[("empty", "nothing_found")]).await;

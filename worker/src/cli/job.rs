@@ -60,11 +60,15 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     output::print(&format!("{name:<20} {text}\n"))?;
                 }
-                for part in [
-                    table(&detail.targets, *format)?,
+                let findings = match detail.findings.as_slice() {
+                    [] => None,
+                    findings => Some(table(findings, *format)?),
+                };
+                let parts = [table(&detail.targets, *format)?].into_iter().chain(findings);
+                for part in parts.chain([
                     table(&detail.deliveries, *format)?,
                     timeline(&detail.timeline).render(*format)?,
-                ] {
+                ]) {
                     output::print(&format!("\n{part}"))?;
                 }
                 for reason in left_out(&store, &detail.summary).await? {

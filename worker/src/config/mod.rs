@@ -27,7 +27,7 @@ use crate::protocol::Protocol;
 use folder::ProtocolFiles;
 
 pub(crate) use problem::{ConfigError, FieldPath, Problem, Problems};
-pub(crate) use raw::{RawConfig, RawProtocol};
+pub(crate) use raw::{RawConfig, RawPlausibility, RawProtocol};
 pub(crate) use section::*;
 pub(crate) use service_url::ServiceUrl;
 pub(crate) use validate::name;

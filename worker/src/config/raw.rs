@@ -355,6 +355,31 @@ pub(crate) struct RawProtocol {
     pub(crate) forms: Vec<String>,
     /// Names of destinations.
     pub(crate) destinations: Vec<String>,
+    /// What is expected of the targets, and which findings keep a result back; default: nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plausibility: Option<RawPlausibility>,
+}
+
+/// `plausibility` of a protocol. Targets are named by prompt, synonym or code.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawPlausibility {
+    /// Findings that keep a result back until a person releases it: `empty`, `cut_off`, `fragments`, `side`, `volume`,
+    /// or `all` alone; default none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hold: Vec<String>,
+    /// Targets that are to be found in every series.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expected: Vec<String>,
+    /// Targets that need not be there, wherever the scan was taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) optional: Vec<String>,
+    /// Least and largest volume of targets in mL: `{ liver = [800, 2500] }`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) volume_ml: BTreeMap<String, Vec<f64>>,
+    /// Parts that targets have: `{ spleen = 2 }`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) parts: BTreeMap<String, u32>,
 }
 
 /// Reads a list of words, or one text with commas between them: the environment has no lists.

@@ -2,6 +2,7 @@
 
 mod forms;
 mod live;
+mod plausibility;
 mod target;
 
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use crate::routing::{Choose, Condition, choice_attributes};
 
 pub(crate) use forms::{Forms, Product, Shipment};
 pub(crate) use live::LiveProtocols;
+pub(crate) use plausibility::Plausibility;
 pub(crate) use target::{Target, resolve};
 
 /// Name of the pack that is built in.
@@ -53,6 +55,8 @@ pub(crate) struct Protocol {
     pub(crate) forms: Forms,
     /// Names of destinations.
     pub(crate) destinations: Vec<String>,
+    /// What is expected of the targets.
+    pub(crate) plausibility: Plausibility,
     /// The protocol as it was written, keys in a fixed order.
     pub(crate) definition: String,
 }
@@ -160,6 +164,11 @@ impl Protocol {
             problems,
         );
         let mode = choose(raw.mode.as_deref(), "reference", &MODES, &path.key("mode"), problems);
+        let plausibility_path = path.key("plausibility");
+        let plausibility = raw
+            .plausibility
+            .as_ref()
+            .map(|raw| Plausibility::read(raw, &targets, &plausibility_path, problems));
         let forms = Forms::read(&raw.forms, &path.key("forms"), problems);
         let choose_path = path.key("choose");
         let choice = choose(raw.choose.as_deref(), "all", &Choose::WORDS, &choose_path, problems);
@@ -185,6 +194,7 @@ impl Protocol {
             mode: mode?,
             forms: forms?,
             destinations: raw.destinations.clone(),
+            plausibility: plausibility.unwrap_or_default(),
             definition: definition(raw),
         })
     }

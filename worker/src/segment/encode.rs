@@ -8,10 +8,11 @@ use dicom_io::seg::{
 };
 use dicom_io::series::Stack;
 use dicom_types::{Mask, SeriesInstanceUid, SopClassUid, SopInstanceUid, Volume};
-use prosector_storage::{JobId, Sha256Digest, TargetMeasurement};
+use prosector_storage::{Finding, JobId, Sha256Digest, TargetMeasurement};
 use time::OffsetDateTime;
 
 use super::order::Order;
+use super::plausibility;
 use super::products::Writer;
 use crate::protocol::{Forms, Product, Shipment};
 
@@ -73,6 +74,8 @@ pub(crate) struct Encoded {
     pub(crate) overlap: bool,
     /// What was found of each target, in the order of the order.
     pub(crate) measurements: Vec<TargetMeasurement>,
+    /// What is odd about it.
+    pub(crate) findings: Vec<Finding>,
     /// How long building took.
     pub(crate) build_time: Duration,
     /// How long reading again and comparing took.
@@ -127,7 +130,7 @@ pub(crate) fn encode(
     job: &JobIdentity,
     pack: &PackIdentity,
 ) -> Result<Encoded, EncodeError> {
-    let Found { stack, order, masks, .. } = found;
+    let Found { stack, volume, order, masks } = found;
     debug_assert_eq!(order.targets.len(), masks.len());
     let descriptions: Vec<SegmentDescription> = order
         .targets
@@ -151,7 +154,9 @@ pub(crate) fn encode(
         products.extend(possible(list, overlap).every_product());
     }
 
-    let mut writer = Writer::new(found, &segments, job, provenance(order, pack));
+    let findings =
+        plausibility::findings(volume, stack.modality, &order.targets, masks, &order.plausibility);
+    let mut writer = Writer::new(found, &segments, &findings, job, provenance(order, pack));
     for product in products {
         if !writer.write(product)? {
             break;
@@ -159,7 +164,7 @@ pub(crate) fn encode(
     }
     let measurements = measure(stack, order, masks, &writer.written);
     let Writer { objects, build_time, check_time, .. } = writer;
-    Ok(Encoded { objects, overlap, measurements, build_time, check_time })
+    Ok(Encoded { objects, overlap, measurements, findings, build_time, check_time })
 }
 
 fn measure(

@@ -6,6 +6,7 @@ mod moment;
 mod options;
 mod order;
 mod pipeline;
+mod plausibility;
 mod preview;
 mod products;
 mod result_folder;

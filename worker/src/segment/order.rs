@@ -10,11 +10,11 @@ use prosector_model::{Mode, OrientationCode};
 use prosector_storage::{JobId, JobInputs, NewJob, Sha256Digest};
 use serde_json::{Value, json};
 
-use crate::protocol::{Protocol, Target};
+use crate::protocol::{Plausibility, Protocol, Target};
 use crate::vocabulary::Sex;
 
 /// Everything that changes a result, beside the series and the model pack.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Order {
     /// Name of the protocol, which is written into the result.
     pub(crate) protocol_name: String,
@@ -26,6 +26,8 @@ pub(crate) struct Order {
     pub(crate) mode: Mode,
     /// What to tell the network that the scan is, in place of what the header says.
     pub(crate) modality: Option<Modality>,
+    /// What is expected of the targets.
+    pub(crate) plausibility: Plausibility,
 }
 
 impl Order {
@@ -39,6 +41,7 @@ impl Order {
             orientation: protocol.orientation,
             mode: protocol.mode,
             modality: None,
+            plausibility: protocol.plausibility.clone(),
         }
     }
 
@@ -51,6 +54,7 @@ impl Order {
             orientation: OrientationCode::Ras,
             mode: Mode::Reference,
             modality: None,
+            plausibility: Plausibility::default(),
         }
     }
 
@@ -74,6 +78,8 @@ impl Order {
         if self.mode != Mode::Reference {
             order.push(json!(self.mode.as_str()));
         }
+        // What is odd stands in the report.
+        order.extend(Some(self.plausibility.canonical()).filter(|rules| !rules.is_null()));
         let order = Value::Array(order);
         Sha256Digest::of(order.to_string().as_bytes())
     }
@@ -139,12 +145,13 @@ mod tests {
             orientation: OrientationCode::Ras,
             mode: Mode::Reference,
             modality: None,
+            plausibility: Plausibility::default(),
         }
     }
 
     #[test]
     fn every_field_changes_the_digest() {
-        let mut others = vec![order(); 7];
+        let mut others = vec![order(); 8];
         others[0].protocol_name.push('x');
         others[1].targets.pop();
         others[2].targets.swap(0, 1);
@@ -152,6 +159,7 @@ mod tests {
         others[4].orientation = OrientationCode::Asr;
         others[5].modality = Some(Modality::Mr);
         others[6].mode = Mode::Fast;
+        others[7].plausibility.expected.insert("liver".to_owned());
 
         assert_eq!(order().digest(), order().digest());
         for other in others {
@@ -167,6 +175,7 @@ mod tests {
             orientation: OrientationCode::Ras,
             mode: Mode::Reference,
             modality: None,
+            plausibility: Plausibility::default(),
         };
 
         // sha256sum of ["prosector order 1","ct","RAS",null,[["left kidney",["91723000","SCT",

@@ -11,7 +11,7 @@ use dicom_io::seg::{
 use dicom_io::series::Stack;
 use dicom_io::sr::{self, ReportedSegment, ReportedSegmentation};
 use dicom_io::{Attribute, ResultObject};
-use prosector_storage::Sha256Digest;
+use prosector_storage::{Finding, Sha256Digest};
 
 use super::encode::{CheckedObject, EncodeError, Found, JobIdentity, NOTICE};
 use super::preview::overlays;
@@ -26,6 +26,7 @@ const PICTURE_STEPS: usize = 8;
 pub(super) struct Writer<'a> {
     found: Found<'a>,
     segments: &'a [SegmentInput<'a>],
+    findings: &'a [Finding],
     job: &'a JobIdentity,
     provenance: SegProvenance,
     /// What a report says of each segment, once it was measured.
@@ -41,12 +42,14 @@ impl<'a> Writer<'a> {
     pub(super) fn new(
         found: Found<'a>,
         segments: &'a [SegmentInput<'a>],
+        findings: &'a [Finding],
         job: &'a JobIdentity,
         provenance: SegProvenance,
     ) -> Self {
         Self {
             found,
             segments,
+            findings,
             job,
             provenance,
             measured: Vec::new(),
@@ -159,7 +162,13 @@ impl<'a> Writer<'a> {
             .collect();
         let segmentation = ReportedSegmentation::of(kind, &self.identity(of));
         let identity = self.identity(product);
-        Ok(sr::build(self.found.stack, &segmentation, &reported, &identity, &self.provenance)?)
+        let remarks: Vec<String> = self.findings.iter().map(ToString::to_string).collect();
+        let content = sr::ReportContent {
+            segmentation: &segmentation,
+            segments: &reported,
+            remarks: &remarks,
+        };
+        Ok(sr::build(self.found.stack, &content, &identity, &self.provenance)?)
     }
 
     fn structure_set(&self) -> Result<ResultObject, EncodeError> {

@@ -11,6 +11,7 @@ use super::order::Order;
 use super::pipeline::Segmented;
 use super::result_folder::file_name;
 use crate::protocol::Product;
+use crate::views::View;
 
 /// Where the frame of reference of a result comes from.
 pub(crate) fn frame_of_reference(stack: &Stack) -> &'static str {
@@ -47,6 +48,7 @@ pub(crate) fn summary(
             })
         })
         .collect();
+    let findings: Vec<Value> = result.encoded.findings.iter().map(View::object).collect();
     let segmentation = result.encoded.object(Product::Seg).map(object);
     let results: Vec<Value> = result.encoded.objects.iter().map(object).collect();
     let milliseconds = |duration: Duration| rounded(duration.as_secs_f64() * 1000.0);
@@ -75,6 +77,7 @@ pub(crate) fn summary(
         "protocol_digest": order.digest().to_string(),
         "model": { "name": pack.name, "digest": pack.digest.to_string() },
         "targets": targets,
+        "findings": findings,
         "segmentation": segmentation,
         "results": results,
         "duration_ms": times,

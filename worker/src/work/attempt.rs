@@ -87,7 +87,7 @@ pub(super) async fn run(
     timings.store.of(attempt.keep(&encoded)).await?;
     let mut detail = timings.detail(&stages, &encoded);
     detail["frame_of_reference"] = frame_of_reference.into();
-    attempt.record(&shipping, encoded, detail).await
+    attempt.record(&protocol, &shipping, encoded, detail).await
 }
 
 /// What was segmented, on its way to the encoder.
@@ -244,21 +244,30 @@ impl Attempt<'_> {
 
     async fn record(
         &self,
+        protocol: &Protocol,
         shipping: &Shipping,
         encoded: Encoded,
         detail: Value,
     ) -> Result<Ended, AttemptError> {
         let results = shipping.results(self.lease.job_id, &encoded);
-        let targets = encoded.measurements;
+        let Encoded { measurements: targets, findings, .. } = encoded;
+        for finding in &findings {
+            let kind = finding.kind.as_str();
+            metrics::counter!("prosector_findings_total", "kind" => kind).increment(1);
+        }
         let outcome = if results.is_empty() {
-            JobOutcome::Empty { targets, detail }
+            JobOutcome::Empty { targets, findings, detail }
         } else {
-            JobOutcome::Done { targets, results, detail }
+            let hold = protocol.plausibility.hold_for(&findings);
+            JobOutcome::Done { targets, findings, hold, results, detail }
         };
         match self.worker.store.finish_job(self.lease, &outcome).await {
             Ok(()) => {
-                let word =
-                    if matches!(outcome, JobOutcome::Done { .. }) { "done" } else { "empty" };
+                let word = match outcome {
+                    JobOutcome::Done { hold: None, .. } => "done",
+                    JobOutcome::Done { hold: Some(_), .. } => "held",
+                    JobOutcome::Empty { .. } => "empty",
+                };
                 metrics::counter!("prosector_jobs_finished_total", "outcome" => word).increment(1);
                 let age = time::OffsetDateTime::now_utc() - self.lease.created_at;
                 metrics::histogram!("prosector_job_duration_seconds")

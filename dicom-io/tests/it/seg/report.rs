@@ -5,7 +5,7 @@ use std::process::Command;
 use dicom_io::ResultObject;
 use dicom_io::seg::SegmentationType;
 use dicom_io::series::{Stack, read_stacks};
-use dicom_io::sr::{ReportedSegment, ReportedSegmentation, build, measure};
+use dicom_io::sr::{ReportContent, ReportedSegment, ReportedSegmentation, build, measure};
 
 use super::example::{Example, identity, provenance};
 use super::series::TestSeries;
@@ -28,7 +28,10 @@ pub(super) fn report(stack: &Stack, example: &Example) -> (Vec<u8>, ResultObject
         .collect();
     let segmentation = ReportedSegmentation::of(SegmentationType::Binary, &identity());
     assert_eq!(segmentation.sop_instance_uid, object.sop_instance_uid);
-    let report = build(stack, &segmentation, &segments, &identity(), &provenance()).unwrap();
+    let remarks = ["liver: cut off at the border of the volume: feet".to_owned()];
+    let content =
+        ReportContent { segmentation: &segmentation, segments: &segments, remarks: &remarks };
+    let report = build(stack, &content, &identity(), &provenance()).unwrap();
     (object.bytes.clone(), report)
 }
 
@@ -78,6 +81,15 @@ fn others_read_reports_of_the_shared_material() {
     for name in ["ct-head-tilt-philips", "mr-fragmented-jpeg-lossless"] {
         others_agree(&read_stacks(&folders[name]).stacks[0]);
     }
+}
+
+#[test]
+fn remarks_stand_in_the_report() {
+    let series = TestSeries::oblique();
+    let report = report(&series.stack, &Example::new(series.stack.geometry.shape())).1;
+
+    let remark = b"liver: cut off at the border of the volume: feet";
+    assert!(report.bytes.windows(remark.len()).any(|part| part == remark));
 }
 
 #[test]

@@ -45,6 +45,7 @@ struct JobPage {
     revision: String,
     picture: Option<Picture>,
     targets: Vec<TargetRow>,
+    findings: Vec<String>,
     results: Vec<ResultRow>,
     deliveries: Vec<DeliveryLine>,
     timeline: Vec<EventRow>,
@@ -136,6 +137,7 @@ pub(super) async fn job(
         revision: detail.summary.protocol_revision.to_string(),
         picture,
         targets: detail.targets.iter().map(target_row).collect(),
+        findings: detail.findings.iter().map(ToString::to_string).collect(),
         results: detail
             .results
             .iter()
