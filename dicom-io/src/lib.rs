@@ -8,6 +8,7 @@ pub mod header;
 pub mod lineage;
 pub mod part10;
 pub mod phi;
+pub mod read_back;
 pub mod rejection_note;
 mod result_object;
 pub mod rtstruct;

@@ -17,6 +17,7 @@ mod pacs;
 mod patient_data;
 mod phantom;
 mod plausibility;
+mod proof;
 mod real_series;
 mod recall;
 mod services;

@@ -72,6 +72,10 @@ impl CommandField {
     pub const C_FIND_RQ: Self = Self(0x0020);
     /// C-FIND-RSP.
     pub const C_FIND_RSP: Self = Self(0x8020);
+    /// C-GET-RQ.
+    pub const C_GET_RQ: Self = Self(0x0010);
+    /// C-GET-RSP.
+    pub const C_GET_RSP: Self = Self(0x8010);
     /// C-MOVE-RQ.
     pub const C_MOVE_RQ: Self = Self(0x0021);
     /// C-MOVE-RSP.
@@ -195,7 +199,7 @@ impl CommandSet {
         let mut command = Self::request(CommandField::C_STORE_RQ, message_id, true);
         command.put_uid(Attributes::AFFECTED_SOP_CLASS_UID, sop_class_uid);
         command.put_uid(Attributes::AFFECTED_SOP_INSTANCE_UID, sop_instance_uid);
-        command.put_number(Attributes::PRIORITY, priority.code());
+        command.put_priority(priority);
         command
     }
 
@@ -335,6 +339,11 @@ impl CommandSet {
     /// Sets a value of 16 bits.
     pub fn put_number(&mut self, element: u16, value: u16) {
         self.0.insert(element, value.to_le_bytes().to_vec());
+    }
+
+    /// Sets Priority (0000,0700).
+    pub fn put_priority(&mut self, priority: Priority) {
+        self.put_number(Attributes::PRIORITY, priority.code());
     }
 
     /// Sets a unique identifier.

@@ -1,9 +1,10 @@
-//! The calling side: C-ECHO, C-STORE and storage commitment as service class user, and our reports of storage
+//! The calling side: C-ECHO, C-STORE, C-FIND and C-GET of what was sent, and storage commitment as service class user, and our reports of storage
 //! commitment as its provider.
 
 mod association;
 mod commitment;
 mod instance;
+mod retrieve;
 mod store;
 mod transcode;
 
@@ -18,6 +19,7 @@ use association::{Association, Proposal};
 pub use association::{AssociateError, Rejection};
 pub use commitment::{CommitmentError, report_commitment, request_commitment};
 pub use instance::{InstanceSource, UnreadableInstance};
+pub use retrieve::{RetrieveError, SentInstance, get_instance, has_instance};
 pub use store::{StoreDisposition, StoreOutcome, StoreResult, store};
 
 /// A peer that is sent to.

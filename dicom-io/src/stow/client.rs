@@ -18,6 +18,9 @@ use crate::tls::{TlsRefusal, Transport};
 /// Longest answer that is read.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
+/// DICOM JSON.
+pub(super) const DICOM_JSON: &str = "application/dicom+json";
+
 /// Longest bearer token.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
@@ -33,6 +36,7 @@ pub(super) struct Client {
 /// A server's answer.
 pub(super) struct Answer {
     pub(super) status: u16,
+    pub(super) content_type: String,
     pub(super) body: Bytes,
 }
 
@@ -72,13 +76,28 @@ impl Client {
             .request(Method::POST, "/studies")
             .header(header::CONTENT_TYPE, content_type)
             .body(Full::new(Bytes::from(body)));
-        self.ask(request.map_err(|_| StowError::Broken)?).await
+        self.ask(request.map_err(|_| StowError::Broken)?, MAX_ANSWER_BYTES).await
     }
 
     /// Searches for one study, whichever.
     pub(super) async fn search(&mut self) -> Result<Answer, StowError> {
-        let request = self.request(Method::GET, "/studies?limit=1").body(Full::new(Bytes::new()));
-        self.ask(request.map_err(|_| StowError::Broken)?).await
+        self.get("/studies?limit=1", DICOM_JSON, None).await
+    }
+
+    /// Gets what is `below` the root in one of the media types of `accept`, of at most `max_bytes`.
+    pub(super) async fn get(
+        &mut self,
+        below: &str,
+        accept: &str,
+        max_bytes: Option<usize>,
+    ) -> Result<Answer, StowError> {
+        let mut request = self
+            .request(Method::GET, below)
+            .body(Full::new(Bytes::new()))
+            .map_err(|_| StowError::Broken)?;
+        let accept = header::HeaderValue::try_from(accept).map_err(|_| StowError::Broken)?;
+        request.headers_mut().insert(header::ACCEPT, accept);
+        self.ask(request, max_bytes.unwrap_or(MAX_ANSWER_BYTES)).await
     }
 
     fn request(&self, method: Method, below: &str) -> hyper::http::request::Builder {
@@ -87,7 +106,7 @@ impl Client {
             .method(method)
             .uri(root.path(below))
             .header(header::HOST, root.authority())
-            .header(header::ACCEPT, "application/dicom+json")
+            .header(header::ACCEPT, DICOM_JSON)
             .header(header::USER_AGENT, concat!("prosector/", env!("CARGO_PKG_VERSION")));
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
@@ -95,14 +114,21 @@ impl Client {
         request
     }
 
-    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, StowError> {
+    async fn ask(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        max_bytes: usize,
+    ) -> Result<Answer, StowError> {
         let asking = async {
             self.sender.ready().await.map_err(|error| broken(&error))?;
             let response =
                 self.sender.send_request(request).await.map_err(|error| broken(&error))?;
             let status = response.status().as_u16();
-            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-            Ok(Answer { status, body: body.map_err(|_| StowError::Broken)?.to_bytes() })
+            let content_type = response.headers().get(header::CONTENT_TYPE);
+            let content_type =
+                content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+            let body = Limited::new(response.into_body(), max_bytes).collect().await;
+            Ok(Answer { status, content_type, body: body.map_err(|_| StowError::Broken)?.to_bytes() })
         };
         timeout(self.destination.response_timeout, asking).await.map_err(|_| StowError::TimedOut)?
     }

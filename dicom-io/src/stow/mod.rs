@@ -2,6 +2,7 @@
 
 mod client;
 mod response;
+mod retrieve;
 
 use std::fmt;
 use std::io;
@@ -13,6 +14,8 @@ use crate::dimse::FailureReason;
 use crate::scu::{InstanceSource, UnreadableInstance};
 use crate::tls::{TlsConnector, TlsRefusal};
 use client::Client;
+
+pub use retrieve::{get_instance, has_instance};
 
 /// A DICOMweb server that is sent to.
 #[derive(Debug, Clone)]

@@ -49,7 +49,8 @@ mod tests {
     use super::*;
 
     fn result(status: u16, body: &str) -> StowResult {
-        let answer = Answer { status, body: body.to_owned().into() };
+        let content_type = String::new();
+        let answer = Answer { status, content_type, body: body.to_owned().into() };
         read(&answer, &"2.25.1".parse().unwrap())
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use dicom_types::{SopClassUid, SopInstanceUid, TransactionUid};
+use dicom_types::{
+    SeriesInstanceUid, SopClassUid, SopInstanceUid, StudyInstanceUid, TransactionUid,
+};
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -12,6 +14,7 @@ use crate::delivery::{
 };
 use crate::job::JobId;
 use crate::provenance::{Event, EventKind, ReasonCode};
+use crate::spool::SpoolKey;
 use crate::store::sql::{locking, places, values};
 use crate::store::{DatabaseError, Store};
 
@@ -22,10 +25,16 @@ pub struct AwaitedDelivery {
     pub delivery_id: DeliveryId,
     /// The job that made the result.
     pub job_id: JobId,
+    /// The study that the result belongs to.
+    pub study_instance_uid: StudyInstanceUid,
+    /// Series of the result.
+    pub series_instance_uid: SeriesInstanceUid,
     /// The result.
     pub sop_instance_uid: SopInstanceUid,
     /// Its SOP class.
     pub sop_class_uid: SopClassUid,
+    /// Where its bytes are.
+    pub spool_key: SpoolKey,
     /// Since when the result waits for this destination.
     pub created_at: OffsetDateTime,
 }
@@ -35,6 +44,11 @@ pub struct AwaitedDelivery {
 pub enum DeliveryVerdict {
     /// The destination has committed to it.
     Committed,
+    /// The destination has it: it was asked for.
+    Proven {
+        /// In which way, a word for the ledger.
+        proof: &'static str,
+    },
     /// It does not have it: it is sent again.
     SendAgain {
         /// Why, as a code.
@@ -108,8 +122,11 @@ impl Store {
         }
         let statement = format!(
             "select delivery.delivery_id, delivery.job_id, delivery.sop_instance_uid, result.sop_class_uid, \
-                    delivery.created_at \
-               from delivery join result on result.sop_instance_uid = delivery.sop_instance_uid \
+                    result.series_instance_uid, result.spool_key, series.study_instance_uid, delivery.created_at \
+               from delivery \
+               join result on result.sop_instance_uid = delivery.sop_instance_uid \
+               join job on job.job_id = delivery.job_id \
+               join series on series.series_instance_uid = job.series_instance_uid \
               where delivery.delivery_id in {}",
             places(0, 1, ids.len())
         );
@@ -121,7 +138,10 @@ impl Store {
                     delivery_id: row.get::<Uuid>("delivery_id")?.into(),
                     job_id: row.get::<Uuid>("job_id")?.into(),
                     sop_instance_uid: row.parse("sop_instance_uid")?,
+                    study_instance_uid: row.parse("study_instance_uid")?,
+                    series_instance_uid: row.parse("series_instance_uid")?,
                     sop_class_uid: row.parse("sop_class_uid")?,
+                    spool_key: row.parse("spool_key")?,
                     created_at: row.get("created_at")?,
                 })
             })
@@ -142,7 +162,7 @@ impl Store {
         let mut transaction = self.begin().await?;
         let now = transaction.now();
         let (state, kind, delivered_at, reason, next) = match verdict {
-            DeliveryVerdict::Committed => {
+            DeliveryVerdict::Committed | DeliveryVerdict::Proven { .. } => {
                 (DeliveryState::Delivered, EventKind::ResultDelivered, Some(now), None, now)
             }
             DeliveryVerdict::SendAgain { reason_code, after } => {
@@ -179,15 +199,19 @@ impl Store {
                 values![job_id],
             )
             .await?;
+        let attempt = row.get::<i64>("attempt")?;
+        let detail = match verdict {
+            DeliveryVerdict::Proven { proof } => json!({ "proof": proof, "attempt": attempt }),
+            _ => json!({
+                "committed": state == DeliveryState::Delivered,
+                "transaction_uid": transaction_uid.as_str(), "attempt": attempt,
+            }),
+        };
         let mut event = Event::new(kind)
             .of_instance(sop_instance_uid)
             .of_job(job_id.into())
             .to_destination(&row.get::<String>("destination")?)
-            .with(json!({
-                "committed": state == DeliveryState::Delivered,
-                "transaction_uid": transaction_uid.as_str(),
-                "attempt": row.get::<i64>("attempt")?,
-            }));
+            .with(detail);
         if let Some(origin) = origin {
             let study = origin.parse("study_instance_uid")?;
             event = event.of_series(&study, &origin.parse("series_instance_uid")?);

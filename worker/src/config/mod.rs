@@ -7,6 +7,7 @@ mod dicomweb;
 mod folder;
 mod origin;
 mod problem;
+mod proof;
 mod quantity;
 mod raw;
 mod section;

@@ -260,6 +260,10 @@ pub(crate) struct RawDestination {
     /// committed; default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) commitment: Option<bool>,
+    /// How to make sure that it has a result, where it does not commit: `find` (C-FIND, QIDO-RS), or `read_back` (C-GET,
+    /// WADO-RS, and digests compared); a result counts as delivered when that is so; default: its answer is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proof: Option<String>,
     /// Encrypts the connection; default: in the clear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<RawDestinationTls>,

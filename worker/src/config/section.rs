@@ -183,6 +183,17 @@ pub(crate) struct Destination {
     pub(crate) forms: Option<Forms>,
     /// What to do when sending fails.
     pub(crate) retry: Retry,
+    /// How a result that was sent is made sure of, where storage commitment does not do it.
+    pub(crate) proof: Option<Proof>,
+}
+
+/// How to make sure that a destination has what it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// It is found: C-FIND or QIDO-RS.
+    Find,
+    /// It is read back, by C-GET or WADO-RS, and compared.
+    ReadBack,
 }
 
 /// A PACS or a folder.

@@ -20,7 +20,7 @@ use super::section::{
     Api, Audit, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener,
     Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Spool, Store,
 };
-use super::{Config, ServiceUrl, dicomweb, tls};
+use super::{Config, ServiceUrl, dicomweb, proof, tls};
 use crate::protocol::{Forms, Protocol};
 
 /// Smallest PDU that PS3.8 D.1 lets a peer expect to get a header into, with room for data.
@@ -307,8 +307,9 @@ fn destinations(
             [] => None,
             words => Forms::read(words, &path.key("forms"), problems),
         };
+        let proof = proof::of(raw, &path, problems);
         if let (Some(name), Some(kind), Some(retry)) = (name, kind, retry) {
-            checked.push(Destination { name, kind, forms, retry });
+            checked.push(Destination { name, kind, forms, retry, proof });
         }
     }
     checked

@@ -68,7 +68,7 @@ pub(super) async fn request(
 }
 
 /// Ends what was asked about for as long as the destination's results are tried, and returns the rest.
-async fn give_up_old(
+pub(super) async fn give_up_old(
     store: &Store,
     destination: &Destination,
     transaction_uid: &TransactionUid,
@@ -85,7 +85,7 @@ async fn give_up_old(
             job.id = %delivery.job_id,
             sop_instance.uid = %delivery.sop_instance_uid,
             destination = destination.name,
-            "result was never committed to"
+            "result was never committed to, or never found"
         );
         store.record_commitment(transaction_uid, &delivery.sop_instance_uid, &verdict).await?;
     }
@@ -147,7 +147,7 @@ fn reference(delivery: &AwaitedDelivery) -> ReferencedInstance {
     }
 }
 
-fn new_transaction_uid() -> TransactionUid {
+pub(super) fn new_transaction_uid() -> TransactionUid {
     // PS3.5 B.2: a UUID as a decimal number.
     let uid = format!("2.25.{}", uuid::Uuid::new_v4().as_u128());
     uid.parse().expect("digits and dots, at most 44 of them")

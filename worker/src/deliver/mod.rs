@@ -4,6 +4,7 @@
 //! itself.
 
 mod commitment;
+mod proof;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -146,19 +147,22 @@ impl Deliverer {
         }
     }
 
-    /// Asks a destination to commit to what it was sent.
+    /// Asks a destination to commit to what it was sent, or for that itself.
     async fn ask_about_sent(&self, name: &str) {
         let destination = self.destinations.iter().find(|d| d.name == name);
-        let Some((destination, DestinationKind::Dimse(peer))) =
-            destination.map(|destination| (destination, &destination.kind))
-        else {
-            return;
+        let Some(destination) = destination else { return };
+        let asked = match (&destination.kind, destination.proof) {
+            (_, Some(proof)) => proof::seek(&self.store, &self.spool, destination, proof).await,
+            (DestinationKind::Dimse(peer), None) => {
+                commitment::request(&self.store, destination, peer).await
+            }
+            _ => return,
         };
-        if let Err(error) = commitment::request(&self.store, destination, peer).await {
+        if let Err(error) = asked {
             tracing::error!(
                 error = format!("{error:#}"),
                 destination = name,
-                "storage commitment not recorded"
+                "what a destination said of its results is not recorded"
             );
         }
     }
@@ -236,13 +240,13 @@ impl Deliverer {
 
     async fn record(&self, lease: &LeasedDelivery, destination: Option<&Destination>, sent: Sent) {
         let recorded = match sent {
-            Sent::Stored(status) if destination.is_some_and(is_to_commit) => {
+            Sent::Stored(status) if destination.is_some_and(is_to_be_proven) => {
                 tracing::info!(
                     job.id = %lease.job_id,
                     sop_instance.uid = %lease.sop_instance_uid,
                     destination = lease.destination,
                     attempt = lease.attempt,
-                    "result sent, storage commitment awaited"
+                    "result sent, its proof awaited"
                 );
                 self.store.delivery_sent(lease, status).await.map(drop)
             }
@@ -302,8 +306,9 @@ impl Deliverer {
     }
 }
 
-fn is_to_commit(destination: &Destination) -> bool {
-    matches!(&destination.kind, DestinationKind::Dimse(peer) if peer.commitment)
+fn is_to_be_proven(destination: &Destination) -> bool {
+    let commits = matches!(&destination.kind, DestinationKind::Dimse(peer) if peer.commitment);
+    commits || destination.proof.is_some()
 }
 
 /// The peer that a destination is.
