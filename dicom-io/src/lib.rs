@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod coded_concept;
+pub mod compression;
 mod dictionary;
 pub mod dimse;
 pub mod header;

@@ -6,9 +6,11 @@ use dicom::core::value::Value;
 use dicom::object::InMemDicomObject;
 use dicom::transfer_syntax::entries::{
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN,
+    RLE_LOSSLESS,
 };
 use sha2::{Digest as _, Sha256};
 
+use crate::compression::Compression;
 use crate::part10;
 
 /// Sequences within sequences that are followed.
@@ -54,11 +56,18 @@ impl ReadBack {
     }
 
     /// Compares with the Part 10 file that was sent, by SHA-256 over the values of both.
-    pub fn compare(&self, sent: &[u8]) -> Comparison {
-        let Some(sent) = Self::of_file(sent) else { return Comparison::Different };
+    pub fn compare(&self, file: &[u8]) -> Comparison {
+        let Some(sent) = Self::of_file(file) else { return Comparison::Different };
         if sent == *self {
             return Comparison::Same;
         }
+        let encapsulated = (self.transfer_syntax == Compression::Rle.uid())
+            .then(|| Compression::Rle.dataset(file).ok())
+            .flatten();
+        let sent = match encapsulated {
+            Some(dataset) => Self { transfer_syntax: self.transfer_syntax.clone(), dataset },
+            None => sent,
+        };
         let (Some(ours), Some(theirs)) = (sent.read(), self.read()) else {
             return Comparison::Different;
         };
@@ -79,13 +88,14 @@ impl ReadBack {
             EXPLICIT_VR_LITTLE_ENDIAN.erased(),
             IMPLICIT_VR_LITTLE_ENDIAN.erased(),
             DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.erased(),
+            RLE_LOSSLESS.erased(),
         ];
         let syntax = syntaxes.iter().find(|syntax| syntax.uid() == self.transfer_syntax)?;
         InMemDicomObject::read_dataset_with_ts(bytes, syntax).ok()
     }
 }
 
-/// Digest of tags and values; nothing where a value is no plain one.
+/// Digest of tags and values; nothing where sequences are nested beyond reason.
 fn digest(dataset: &InMemDicomObject, may_skip: bool) -> Option<[u8; 32]> {
     let mut digest = Sha256::new();
     add(&mut digest, dataset, may_skip, MAX_DEPTH)?;
@@ -124,7 +134,12 @@ fn add(
                 }
                 digest.update(b"end");
             }
-            Value::PixelSequence(_) => return None,
+            Value::PixelSequence(frames) => {
+                for frame in frames.fragments() {
+                    digest.update((frame.len() as u64).to_le_bytes());
+                    digest.update(frame);
+                }
+            }
         }
     }
     Some(())

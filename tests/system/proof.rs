@@ -61,8 +61,7 @@ fn a_result_is_delivered_once_it_is_found_or_read_back_the_same() {
     })
     .unwrap();
 
-    let deaf_one =
-        deliveries(&service).into_iter().find(|d| d["destination"] == "deaf").unwrap();
+    let deaf_one = deliveries(&service).into_iter().find(|d| d["destination"] == "deaf").unwrap();
     assert_eq!(deaf_one["state"], "sent");
     let jobs = service.json(&["job", "list"]).unwrap();
     let shown = service.json(&["job", "show", jobs[0]["job_id"].as_str().unwrap()]).unwrap();

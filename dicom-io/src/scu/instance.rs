@@ -9,6 +9,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::transcode;
+use crate::compression::Compression;
 use crate::header::{self, HeaderLimits, ReadHeaderError};
 use crate::part10::{self, ReadMetaError};
 
@@ -112,13 +113,15 @@ impl InstanceSource {
     }
 
     /// Reads the whole file, and which instance it holds.
-    pub(crate) async fn read(&self) -> Result<(SopInstanceUid, Vec<u8>), UnreadableInstance> {
+    pub(crate) async fn read(
+        &self,
+    ) -> Result<(SopClassUid, SopInstanceUid, Vec<u8>), UnreadableInstance> {
         let facts = self.facts().await?;
         let bytes = match self {
             Self::Bytes(bytes) => bytes.to_vec(),
             Self::File(path) => tokio::fs::read(path).await?,
         };
-        Ok((facts.sop_instance_uid, bytes))
+        Ok((facts.sop_class_uid, facts.sop_instance_uid, bytes))
     }
 
     /// Opens the data set as it is.
@@ -144,12 +147,28 @@ impl InstanceSource {
         }
     }
 
-    /// Opens an explicit little endian data set as implicit little endian, values unchanged.
-    pub(super) async fn open_as_implicit(&self, facts: &InstanceFacts) -> io::Result<DatasetBytes> {
-        let bytes: Arc<[u8]> = match self {
+    /// Opens an object of ours in a transfer syntax that takes less room.
+    pub(super) async fn open_compressed(
+        &self,
+        compression: Compression,
+    ) -> io::Result<DatasetBytes> {
+        let bytes = self.whole().await?;
+        let compressing = tokio::task::spawn_blocking(move || compression.dataset(&bytes));
+        let compressed = compressing.await.map_err(io::Error::other)?;
+        let bytes = compressed.map_err(io::Error::other)?;
+        Ok(DatasetBytes::Memory { bytes: bytes.into(), position: 0 })
+    }
+
+    async fn whole(&self) -> io::Result<Arc<[u8]>> {
+        Ok(match self {
             Self::Bytes(bytes) => Arc::clone(bytes),
             Self::File(path) => tokio::fs::read(path).await?.into(),
-        };
+        })
+    }
+
+    /// Opens an explicit little endian data set as implicit little endian, values unchanged.
+    pub(super) async fn open_as_implicit(&self, facts: &InstanceFacts) -> io::Result<DatasetBytes> {
+        let bytes = self.whole().await?;
         let offset = facts.dataset_offset as usize;
         let transcoding = tokio::task::spawn_blocking(move || {
             transcode::explicit_to_implicit(bytes.get(offset..).unwrap_or_default())

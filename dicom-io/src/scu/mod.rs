@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use dicom_types::AeTitle;
 
+use crate::compression::Compression;
 use crate::dimse::{Attributes, CommandSet, Status};
 use crate::tls::TlsConnector;
 use association::{Association, Proposal};
@@ -48,6 +49,8 @@ pub struct ScuConfig {
     pub response_timeout: Duration,
     /// Longest P-DATA PDU that is sent, in bytes, even to peers that take longer ones.
     pub max_sent_pdu_bytes: u32,
+    /// Transfer syntaxes that objects of ours are offered in before the one that they have.
+    pub compress: [Option<Compression>; 2],
 }
 
 impl Default for ScuConfig {
@@ -59,6 +62,7 @@ impl Default for ScuConfig {
             write_timeout: Duration::from_secs(30),
             response_timeout: Duration::from_mins(2),
             max_sent_pdu_bytes: 256 * 1024,
+            compress: [None; 2],
         }
     }
 }

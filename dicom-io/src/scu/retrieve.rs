@@ -106,6 +106,7 @@ pub async fn get_instance(
         .map(|syntax| proposal(GET, syntax))
         .into_iter()
         .chain(SYNTAXES.map(|syntax| proposal(class, syntax)))
+        .chain(config.compress.into_iter().flatten().map(|wanted| proposal(class, wanted.uid())))
         .collect();
     // The peer sends by C-STORE within our association: for that, we are the provider (PS3.7 D.3.3.4).
     let roles = Some((class, RequestorRoles { scu: false, scp: true }));
@@ -113,7 +114,8 @@ pub async fn get_instance(
     let accepted = |places: std::ops::Range<usize>| {
         places.into_iter().find_map(|place| association.accepted_context(place))
     };
-    let (asking, storing) = (accepted(0..SYNTAXES.len()), accepted(SYNTAXES.len()..proposals.len()));
+    let (asking, storing) =
+        (accepted(0..SYNTAXES.len()), accepted(SYNTAXES.len()..proposals.len()));
     let (Some(context), Some(_)) = (asking, storing) else {
         association.release().await;
         return Err(RetrieveError::Refused("C-GET"));

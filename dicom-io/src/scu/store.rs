@@ -7,6 +7,7 @@ use dicom_types::{SopClassUid, SopInstanceUid};
 use super::association::{AssociateError, Association, MAX_PROPOSALS, Proposal, encode_command};
 use super::instance::{DatasetBytes, InstanceFacts, InstanceSource, UnreadableInstance};
 use super::{Destination, ScuConfig};
+use crate::compression::Compression;
 use crate::dimse::{CommandSet, Priority, Status, StatusCategory};
 use crate::upper_layer::{LAST, data_header};
 
@@ -95,7 +96,7 @@ impl StoreResult {
 /// Sends instances over one association (more only beyond 128 presentation contexts), in order.
 ///
 /// Every SOP class is proposed in the transfer syntaxes that its instances have; explicit little endian also as
-/// implicit, to which it is then rewritten. The outcomes are in the order of `instances`, one for each. An association
+/// implicit and in those of [`ScuConfig::compress`], to which it is then rewritten. The outcomes are in the order of `instances`, one for each. An association
 /// that breaks on the way is an outcome of the instances that it concerns.
 ///
 /// Not safe to drop in the middle: the connection is cut, and the last instance may have been stored.
@@ -127,9 +128,9 @@ pub async fn store(
         }
     }
     let mut is_first = true;
-    for batch in batches(readable) {
+    for batch in batches(readable, config) {
         match Association::request(destination, &batch.proposals, config).await {
-            Ok(association) => send_batch(association, &batch, &mut outcomes).await,
+            Ok(association) => send_batch(association, &batch, config, &mut outcomes).await,
             Err(error) if is_first => return Err(error),
             // The outcomes of this batch say already that nothing of it was sent.
             Err(_) => {}
@@ -152,10 +153,10 @@ struct Batch<'a> {
     items: Vec<Item<'a>>,
 }
 
-fn batches(items: Vec<Item<'_>>) -> Vec<Batch<'_>> {
-    let mut batches: Vec<Batch<'_>> = Vec::new();
+fn batches<'a>(items: Vec<Item<'a>>, config: &ScuConfig) -> Vec<Batch<'a>> {
+    let mut batches: Vec<Batch<'a>> = Vec::new();
     for item in items {
-        let wanted = proposals_for(&item.facts);
+        let wanted = proposals_for(&item.facts, config);
         let missing = |batch: &Batch<'_>| {
             let is_missing = |proposal: &&Proposal| !batch.proposals.contains(proposal);
             wanted.iter().filter(is_missing).cloned().collect::<Vec<_>>()
@@ -174,28 +175,40 @@ fn batches(items: Vec<Item<'_>>) -> Vec<Batch<'_>> {
     batches
 }
 
-fn proposals_for(facts: &InstanceFacts) -> Vec<Proposal> {
+/// The transfer syntaxes that an instance may go in, the preferred one first.
+fn proposals_for(facts: &InstanceFacts, config: &ScuConfig) -> Vec<Proposal> {
     let proposal = |transfer_syntax: &str| Proposal {
         abstract_syntax: facts.sop_class_uid.as_str().to_owned(),
         transfer_syntax: transfer_syntax.to_owned(),
     };
     let own = facts.transfer_syntax_uid.as_str();
-    let mut proposals = vec![proposal(own)];
+    let mut proposals = Vec::new();
+    if own == EXPLICIT_VR_LITTLE_ENDIAN {
+        let wanted = compressions(facts, config);
+        proposals.extend(wanted.map(|compression| proposal(compression.uid())));
+    }
+    proposals.push(proposal(own));
     if own == EXPLICIT_VR_LITTLE_ENDIAN {
         proposals.push(proposal(IMPLICIT_VR_LITTLE_ENDIAN));
     }
     proposals
 }
 
+fn compressions(facts: &InstanceFacts, config: &ScuConfig) -> impl Iterator<Item = Compression> {
+    let wanted = config.compress.into_iter().flatten();
+    wanted.filter(|compression| compression.is_for(&facts.sop_class_uid))
+}
+
 async fn send_batch(
     mut association: Association,
     batch: &Batch<'_>,
+    config: &ScuConfig,
     outcomes: &mut [StoreOutcome],
 ) {
     let mut message_id = 0_u16;
     for item in &batch.items {
         message_id = message_id.wrapping_add(1).max(1);
-        let result = send_instance(&mut association, batch, item, message_id).await;
+        let result = send_instance(&mut association, batch, item, config, message_id).await;
         let Some(outcome) = outcomes.get_mut(item.index) else { continue };
         match result {
             Ok(result) => outcome.result = result,
@@ -231,9 +244,10 @@ async fn send_instance(
     association: &mut Association,
     batch: &Batch<'_>,
     item: &Item<'_>,
+    config: &ScuConfig,
     message_id: u16,
 ) -> Result<StoreResult, Broken> {
-    let candidates: Vec<(usize, Proposal)> = proposals_for(&item.facts)
+    let candidates: Vec<(usize, Proposal)> = proposals_for(&item.facts, config)
         .into_iter()
         .filter_map(|proposal| {
             let position = batch.proposals.iter().position(|known| *known == proposal)?;
@@ -253,8 +267,12 @@ async fn send_instance(
         });
     };
     let is_as_it_is = proposal.transfer_syntax == item.facts.transfer_syntax_uid.as_str();
+    let compression = compressions(&item.facts, config)
+        .find(|compression| compression.uid() == proposal.transfer_syntax);
     let opened = if is_as_it_is {
         item.source.open(&item.facts).await
+    } else if let Some(compression) = compression {
+        item.source.open_compressed(compression).await
     } else {
         item.source.open_as_implicit(&item.facts).await
     };

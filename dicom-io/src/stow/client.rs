@@ -128,7 +128,11 @@ impl Client {
             let content_type =
                 content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
             let body = Limited::new(response.into_body(), max_bytes).collect().await;
-            Ok(Answer { status, content_type, body: body.map_err(|_| StowError::Broken)?.to_bytes() })
+            Ok(Answer {
+                status,
+                content_type,
+                body: body.map_err(|_| StowError::Broken)?.to_bytes(),
+            })
         };
         timeout(self.destination.response_timeout, asking).await.map_err(|_| StowError::TimedOut)?
     }

@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::compression::Compression;
 use crate::dimse::FailureReason;
 use crate::scu::{InstanceSource, UnreadableInstance};
 use crate::tls::{TlsConnector, TlsRefusal};
 use client::Client;
+use dicom_types::SopInstanceUid;
 
 pub use retrieve::{get_instance, has_instance};
 
@@ -30,6 +32,8 @@ pub struct StowDestination {
     pub connect_timeout: Duration,
     /// From the request to the end of its answer: the server stores the instance in the meantime.
     pub response_timeout: Duration,
+    /// Transfer syntaxes that objects of ours are offered in before the one that they have.
+    pub compress: [Option<Compression>; 2],
 }
 
 /// The root of a server's DICOMweb services.
@@ -163,10 +167,11 @@ pub async fn store(
     for source in instances {
         results.push(match source.read().await {
             Err(error) => StowResult::Unreadable(error),
-            Ok((sop_instance_uid, bytes)) => match client.store(bytes).await {
-                Ok(answer) => response::read(&answer, &sop_instance_uid),
-                Err(error) => StowResult::Unanswered(error),
-            },
+            Ok((class, instance, bytes)) => {
+                let wanted = destination.compress.into_iter().flatten();
+                let wanted: Vec<_> = wanted.filter(|wanted| wanted.is_for(&class)).collect();
+                offer(&mut client, &instance, bytes, &wanted).await
+            }
         });
         let is_broken = matches!(results.last(), Some(StowResult::Unanswered(_)));
         if is_broken || client.is_closed() {
@@ -179,6 +184,30 @@ pub async fn store(
     }
     results.resize_with(instances.len(), || StowResult::Unanswered(StowError::Broken));
     Ok(results)
+}
+
+/// Stores one instance, first in the transfer syntaxes of `wanted`: what the server does not take in one, it is sent in
+/// the next, and in its own in the end.
+async fn offer(
+    client: &mut Client,
+    sop_instance_uid: &SopInstanceUid,
+    file: Vec<u8>,
+    wanted: &[Compression],
+) -> StowResult {
+    for compression in wanted {
+        let Ok(compressed) = compression.file(&file) else { continue };
+        match client.store(compressed).await {
+            Ok(answer) => match response::read(&answer, sop_instance_uid) {
+                StowResult::SopClassRefused(_) | StowResult::Rejected(..) => {}
+                result => return result,
+            },
+            Err(error) => return StowResult::Unanswered(error),
+        }
+    }
+    match client.store(file).await {
+        Ok(answer) => response::read(&answer, sop_instance_uid),
+        Err(error) => StowResult::Unanswered(error),
+    }
 }
 
 /// Asks a server whether it is there, by a search for one study (QIDO-RS).

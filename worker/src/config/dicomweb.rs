@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use dicom_io::stow::{BearerToken, StowDestination, StowRoot};
 use dicom_io::tls::{ClientTlsFiles, TlsConnector};
 
+use super::compression;
 use super::problem::{FieldPath, Problems};
 use super::raw::RawDestination;
 use super::validate::Timeouts;
@@ -43,6 +44,7 @@ pub(super) fn destination(
     if token.is_some() && !root.is_encrypted() {
         problems.warn(&url_path, "the token goes over the network in the clear");
     }
+    let compress = compression::of(raw, path, problems);
     let timeouts = timeouts?;
     Some(StowDestination {
         root,
@@ -50,6 +52,7 @@ pub(super) fn destination(
         token,
         connect_timeout: timeouts.connect,
         response_timeout: timeouts.response,
+        compress,
     })
 }
 

@@ -3,6 +3,7 @@
 //! [`RawConfig`] is what a person writes; [`Config`] is what components receive. Everything that is wrong is reported
 //! at once, each at its place.
 
+mod compression;
 mod dicomweb;
 mod folder;
 mod origin;

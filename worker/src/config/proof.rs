@@ -8,11 +8,7 @@ use super::suggest;
 const WORDS: [(&str, Proof); 2] = [("find", Proof::Find), ("read_back", Proof::ReadBack)];
 
 /// Reads `proof` of a destination.
-pub(super) fn of(
-    raw: &RawDestination,
-    path: &FieldPath,
-    problems: &mut Problems,
-) -> Option<Proof> {
+pub(super) fn of(raw: &RawDestination, path: &FieldPath, problems: &mut Problems) -> Option<Proof> {
     let word = raw.proof.as_deref()?;
     let path = path.key("proof");
     if raw.folder.is_some() {

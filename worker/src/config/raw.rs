@@ -260,6 +260,10 @@ pub(crate) struct RawDestination {
     /// committed; default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) commitment: Option<bool>,
+    /// Transfer syntaxes that results are offered in before the native one, the preferred one first: `rle` (label maps),
+    /// `deflated`; default none. What the destination does not take goes to it as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
+    pub(crate) compress: Vec<String>,
     /// How to make sure that it has a result, where it does not commit: `find` (C-FIND, QIDO-RS), or `read_back` (C-GET,
     /// WADO-RS, and digests compared); a result counts as delivered when that is so; default: its answer is enough.
     #[serde(skip_serializing_if = "Option::is_none")]

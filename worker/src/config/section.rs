@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dicom_io::compression::Compression;
 use dicom_io::scp::AddressRange;
 use dicom_io::stow::StowDestination;
 use dicom_io::tls::{TlsAcceptor, TlsConnector};
@@ -220,6 +221,8 @@ pub(crate) struct DimseDestination {
     pub(crate) commitment: bool,
     /// How long its report may take before it is asked again.
     pub(crate) commitment_timeout: Duration,
+    /// Transfer syntaxes that results are offered in before the native one.
+    pub(crate) compress: [Option<Compression>; 2],
     /// What encrypts the connection.
     pub(crate) tls: Option<TlsConnector>,
     /// Longest wait for the connection.

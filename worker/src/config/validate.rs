@@ -20,7 +20,7 @@ use super::section::{
     Api, Audit, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener,
     Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Spool, Store,
 };
-use super::{Config, ServiceUrl, dicomweb, proof, tls};
+use super::{Config, ServiceUrl, compression, dicomweb, proof, tls};
 use crate::protocol::{Forms, Protocol};
 
 /// Smallest PDU that PS3.8 D.1 lets a peer expect to get a header into, with room for data.
@@ -342,6 +342,7 @@ fn destination_kind(
         if raw.tls.is_some() {
             problems.error(&path.key("tls"), "a folder has no connection to encrypt");
         }
+        compression::of(raw, path, problems);
         if folder.is_empty() {
             problems.error(&path.key("folder"), "must not be empty");
         }
@@ -372,6 +373,7 @@ fn destination_kind(
         let message = format!("{address:?} is not host:port, as in \"127.0.0.1:4242\"");
         problems.error(&path.key("address"), message);
     }
+    let compress = compression::of(raw, path, problems);
     let timeouts = timeouts?;
     Some(DestinationKind::Dimse(DimseDestination {
         ae_title: ae_title?,
@@ -379,6 +381,7 @@ fn destination_kind(
         address: address.clone(),
         commitment: raw.commitment.unwrap_or_default(),
         commitment_timeout: timeouts.commitment,
+        compress,
         tls,
         connect_timeout: timeouts.connect,
         negotiate_timeout: timeouts.negotiate,

@@ -327,6 +327,7 @@ pub(crate) fn patience(destination: &DimseDestination) -> ScuConfig {
         connect_timeout: destination.connect_timeout,
         association_timeout: destination.negotiate_timeout,
         response_timeout: destination.response_timeout,
+        compress: destination.compress,
         ..ScuConfig::default()
     }
 }

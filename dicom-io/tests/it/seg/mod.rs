@@ -1,6 +1,7 @@
 //! Segmentations of series that others made, read by programs that others made.
 
 mod charsets;
+mod compressed;
 mod element_tree;
 mod example;
 mod labelmap;
