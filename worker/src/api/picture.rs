@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dicom_io::secondary_capture::{Overlay, Plane, render, render_slice, slice_count};
 use dicom_io::series::read_stacks;
 use dicom_types::{Mask, Modality, Volume};
-use prosector_storage::{JobDetail, JobId, ResultForm};
+use prosector_storage::{JobDetail, JobId, ResultForm, ResultSummary};
 use tokio::sync::Semaphore;
 
 use super::{Facts, Refusal};
@@ -136,10 +136,16 @@ async fn draw(
     drawn.map_err(|_| Refusal::Internal)
 }
 
+/// The result that pictures show: the binary segmentation, else the label map.
+pub(super) fn shown(job: &JobDetail) -> Option<&ResultSummary> {
+    let kept = |form: ResultForm| {
+        job.results.iter().find(move |result| result.form == form && result.purged_at.is_none())
+    };
+    kept(ResultForm::Seg).or_else(|| kept(ResultForm::Labelmap))
+}
+
 async fn read_scene(facts: &Facts, job: &JobDetail) -> Result<Scene, Refusal> {
-    let is_shown = |form: ResultForm| form == ResultForm::Seg;
-    let result = job.results.iter().find(|r| is_shown(r.form) && r.purged_at.is_none());
-    let result = result.ok_or(Refusal::NotFound("the job has no segmentation to show"))?;
+    let result = shown(job).ok_or(Refusal::NotFound("the job has no segmentation to show"))?;
     let bytes = facts.spool.read(&result.spool_key).await?;
     let instances = facts.store.job_instances(job.summary.job_id).await?;
     if instances.iter().any(|instance| instance.purged_at.is_some()) {

@@ -77,6 +77,11 @@ fn more_than_255_segments_take_two_bytes_a_pixel() {
     let object = labelmap(&series.stack, &example);
 
     assert_eq!(check_labelmap(&object.bytes, &series.stack, &example.segments()), Ok(()));
+    let read = dicom_io::seg::read(&object.bytes, &series.stack).unwrap();
+    assert_eq!(read.len(), object.written.len());
+    for (segment, &index) in read.iter().zip(&object.written) {
+        assert!(segment.mask == *example.segments()[index].mask, "{}", segment.number);
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("seg.dcm");
     std::fs::write(&file, &object.bytes).unwrap();

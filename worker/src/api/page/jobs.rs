@@ -7,12 +7,13 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use dicom_io::secondary_capture::Plane;
 use prosector_storage::{
     AuditFilter, Cursor, DeliveryState, DeliverySummary, JobDetail, JobState, Page, RecordedEvent,
-    ResultForm, TargetMeasurement,
+    TargetMeasurement,
 };
 use serde::Deserialize;
 
 use super::{Frame, JobRow, ROWS, Signed, render};
 use crate::api::access::Caller;
+use crate::api::picture::shown;
 use crate::api::rest::{SliceWanted, job_id, parse};
 use crate::api::{Facts, Refusal, ordered};
 use crate::views::time_text;
@@ -164,8 +165,7 @@ async fn picture(
     wanted: &SliceWanted,
 ) -> Result<Option<Picture>, Refusal> {
     let (plane, hidden) = (wanted.plane()?, wanted.hidden()?);
-    let is_shown = job.results.iter().any(|r| r.form == ResultForm::Seg && r.purged_at.is_none());
-    if !is_shown {
+    if shown(job).is_none() {
         return Ok(None);
     }
     let scene = match facts.pictures.scene(facts, job).await {
