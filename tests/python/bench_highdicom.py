@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Builds and writes a binary segmentation of ellipsoids with highdicom, for dicom-io/benches/seg.rs.
+"""Builds and writes a segmentation of ellipsoids with highdicom, for dicom-io/benches/seg.rs.
 
-    bench_highdicom.py FOLDER SEGMENTS HALF_SPAN REPETITIONS
+    bench_highdicom.py FOLDER SEGMENTS HALF_SPAN binary|labelmap
 
-FOLDER holds the slices as *.dcm. Prints the median in milliseconds, the number of frames and the size in megabytes.
+FOLDER holds the slices as *.dcm. Says "ready", then for every line of its input builds and writes once and prints wall
+and CPU milliseconds.
 """
 
 import math
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -29,10 +29,18 @@ def ellipsoid(k, shape, half_span):
 
 def main():
     folder, segments = Path(sys.argv[1]), int(sys.argv[2])
-    half_span, repetitions = float(sys.argv[3]), int(sys.argv[4])
+    half_span, kind = float(sys.argv[3]), sys.argv[4]
     slices = [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
     shape = (len(slices), slices[0].Rows, slices[0].Columns)
-    pixels = np.stack([ellipsoid(k, shape, half_span) for k in range(segments)], axis=-1).astype(np.uint8)
+    masks = [ellipsoid(k, shape, half_span) for k in range(segments)]
+    if kind == "labelmap":
+        # Every voxel belongs to the first that has it.
+        pixels = np.zeros(shape, np.uint8)
+        for k, mask in reversed(list(enumerate(masks))):
+            pixels[mask] = k + 1
+    else:
+        pixels = np.stack(masks, axis=-1).astype(np.uint8)
+    del masks
     algorithm = hd.AlgorithmIdentificationSequence(
         name="bench", version="1", family=codes.DCM.ArtificialIntelligence
     )
@@ -47,13 +55,13 @@ def main():
         )
         for k in range(segments)
     ]
-    times = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start, cpu = time.perf_counter(), time.process_time()
         seg = hd.seg.Segmentation(
             source_images=slices,
             pixel_array=pixels,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segmentation_type=kind.upper(),
             segment_descriptions=descriptions,
             series_instance_uid=hd.UID(),
             series_number=2,
@@ -66,9 +74,8 @@ def main():
             omit_empty_frames=True,
         )
         seg.save_as(folder / "highdicom.bin")
-        times.append(time.perf_counter() - start)
-    size = (folder / "highdicom.bin").stat().st_size / 1e6
-    print(f"{1e3 * statistics.median(times):.0f} ({seg.NumberOfFrames} frames, {size:.1f} MB)")
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        print(f"{1e3 * wall:.1f} {1e3 * cpu:.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,15 @@ fn deliveries(service: &Prosector) -> Vec<Value> {
 #[test]
 fn a_result_is_delivered_once_it_is_found_or_read_back_the_same() {
     let us = Modality { name: "us", ae_title: AE_TITLE, port: free_port().unwrap() };
-    let (first, second) = (Orthanc::start(&[us.clone()]).unwrap(), Orthanc::start(&[us]).unwrap());
+    let (first, second) = (
+        Orthanc::start(std::slice::from_ref(&us)).unwrap(),
+        Orthanc::start(std::slice::from_ref(&us)).unwrap(),
+    );
     let deaf = SelectiveStorescp::start(&[SEG]).unwrap();
     let dimse = |name: &str, ae_title: &str, port: u16, proof: &str| {
         format!(
             "[[destination]]\nname = \"{name}\"\nae_title = \"{ae_title}\"\naddress = \"127.0.0.1:{port}\"\n\
-             proof = \"{proof}\"\n{RETRY}"
+             proof = \"{proof}\"\ncompress = [\"rle\", \"deflated\"]\n{RETRY}"
         )
     };
     let web = |name: &str, proof: &str| {
@@ -83,4 +86,14 @@ fn a_result_is_delivered_once_it_is_found_or_read_back_the_same() {
         ("web-read", "read_back"),
     ];
     assert_eq!(proofs, expected.map(|(to, proof)| (to.to_owned(), proof.to_owned())));
+    // The first server takes deflated data sets; the peer without C-FIND takes what DCMTK takes by default.
+    for (pacs, syntax) in
+        [(&first, &b"1.2.840.10008.1.2.1.99"[..]), (&second, b"1.2.840.10008.1.2.1\0")]
+    {
+        let instances = pacs.instances_of_modality("SEG").unwrap();
+        assert_eq!(instances.len(), 1);
+        let file = pacs.file(&instances[0]).unwrap();
+        let meta = &file[..600];
+        assert!(meta.windows(syntax.len()).any(|part| part == syntax));
+    }
 }
