@@ -37,13 +37,14 @@ pub use intake::{
     PatientIdentity,
 };
 pub use job::{
-    AfterFailure, AttemptLimit, ChosenSeries, Decision, DecisionOutcome, Failure, Finding,
-    FindingKind, Hold, JobFailure, JobId, JobInputs, JobOutcome, JobState, Lapsed, LeaseError,
-    LeasedJob, NewDelivery, NewJob, NewResult, NextJob, OperatorError, Ordered,
-    ParseDecisionOutcomeError, ParseFindingKindError, ParseJobStateError, ParsePriorityError,
-    ParseResultFormError, Priority, ProtocolRevision, RecordedDuration, RecordedRouting,
-    ResultForm, Retried, RoutingCursor, RoutingPage, RoutingRecord, SettleCandidate, SettleError,
-    SettlePolicy, Settled, StudyToChoose, Taken, TargetMeasurement, read_taken,
+    AfterFailure, AttemptLimit, ChosenSeries, ComparedJob, Decision, DecisionOutcome, Failure,
+    Finding, FindingKind, Hold, Hours, JobFailure, JobId, JobInputs, JobOutcome, JobState, Lane,
+    Lapsed, LeaseError, LeasedJob, NewDelivery, NewJob, NewResult, NextJob, OperatorError, Ordered,
+    ParseDecisionOutcomeError, ParseFindingKindError, ParseHoursError, ParseJobStateError,
+    ParseLaneError, ParsePriorityError, ParseResultFormError, Priority, ProtocolRevision,
+    ProtocolRule, RecordedDuration, RecordedRouting, ResultForm, Retried, RoutingCursor,
+    RoutingPage, RoutingRecord, SettleCandidate, SettleError, SettlePolicy, Settled, ShadowPair,
+    StudyToChoose, Taken, TargetMeasurement, read_taken,
 };
 pub use outbox::OutboxEntry;
 pub use provenance::{

@@ -105,7 +105,8 @@ impl Store {
             .execute(
                 "insert into outbox (job_id, enqueued_at, not_before) \
                  select job_id, $1, $1 from job \
-                  where state = 'queued' and next_attempt_at <= $1 and coalesce(published_at, created_at) < $2 \
+                  where state = 'queued' and lane = 'production' and next_attempt_at <= $1 \
+                    and coalesce(published_at, created_at) < $2 \
                  on conflict (job_id) do nothing",
                 values![now, now - older_than],
             )
@@ -129,7 +130,8 @@ impl Store {
     }
 }
 
-/// Puts a job into the outbox, to be published at `not_before`.
+/// Puts a job into the outbox, to be published at `not_before`. Nobody hears of a job of the shadow lane: it is looked
+/// for when nothing else waits.
 pub(crate) async fn enqueue(
     transaction: &mut Transaction,
     job_id: JobId,
@@ -137,7 +139,8 @@ pub(crate) async fn enqueue(
 ) -> Result<(), DatabaseError> {
     transaction
         .execute(
-            "insert into outbox (job_id, enqueued_at, not_before) values ($1, $2, $3) \
+            "insert into outbox (job_id, enqueued_at, not_before) \
+             select job_id, $2, $3 from job where job_id = $1 and lane = 'production' \
              on conflict (job_id) do update \
                 set enqueued_at = excluded.enqueued_at, not_before = excluded.not_before, claimed_until = null",
             values![*job_id.as_uuid(), transaction.now(), not_before],

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anyhow::Context as _;
 use prosector_model::Pack;
 use prosector_storage::Sha256Digest;
 
 use crate::packs::{self, PackError};
+use crate::protocol::Protocol;
 
 /// Packs by name, opened at first use.
 #[derive(Debug)]
@@ -20,6 +22,19 @@ impl OpenPacks {
     /// The packs of `folder`, and the built-in one.
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder, open: Mutex::default() }
+    }
+
+    /// Opens every pack that a job of `protocols` runs.
+    ///
+    /// # Errors
+    /// The first one that cannot be used.
+    pub(crate) fn open_all(&self, protocols: &[Protocol]) -> anyhow::Result<()> {
+        for protocol in protocols {
+            for name in protocol.packs() {
+                self.get(name).with_context(|| format!("protocol {}", protocol.name))?;
+            }
+        }
+        Ok(())
     }
 
     /// The pack called `name`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use prosector_model::{OpenPackError, Pack, PromptModality};
 
 use crate::config::{Config, FieldPath, Problems, suggest};
-use crate::protocol::PHANTOM_PACK;
+use crate::protocol::{PHANTOM_PACK, Protocol};
 
 /// File that makes a folder a pack.
 const MANIFEST: &str = "pack.toml";
@@ -85,40 +85,47 @@ fn open_at(place: PackPlace, name: &str) -> Result<Pack, PackError> {
 pub(crate) fn check(config: &Config, problems: &mut Problems) {
     for (index, protocol) in config.protocols.iter().enumerate() {
         let path = FieldPath::root().key("protocol").index(index);
-        let place = find(&config.model.packs, &protocol.model);
-        if matches!(place, Ok(PackPlace::BuiltIn)) {
-            // It is there, and its text encoder takes any target.
-            continue;
+        for (name, key) in protocol.packs().zip(["model", "shadow"]) {
+            check_pack(&config.model.packs, name, (protocol, key), &path, problems);
         }
-        let pack = match place.and_then(|place| open_at(place, &protocol.model)) {
-            Ok(pack) => pack,
-            Err(error) => {
-                problems.error(&path.key("model"), format!("{:#}", anyhow::Error::from(error)));
-                continue;
-            }
-        };
-        if pack.has_text_encoder() {
-            continue;
+    }
+}
+
+fn check_pack(
+    packs: &Path,
+    name: &str,
+    (protocol, key): (&Protocol, &str),
+    path: &FieldPath,
+    problems: &mut Problems,
+) {
+    let place = find(packs, name);
+    if matches!(place, Ok(PackPlace::BuiltIn)) {
+        // It is there, and its text encoder takes any target.
+        return;
+    }
+    let pack = match place.and_then(|place| open_at(place, name)) {
+        Ok(pack) => pack,
+        Err(error) => {
+            problems.error(&path.key(key), format!("{:#}", anyhow::Error::from(error)));
+            return;
         }
-        let knows = |prompt: &str| {
-            PromptModality::ALL
-                .iter()
-                .any(|modality| pack.prompts().get(prompt, *modality).is_some())
-        };
-        let unknown: Vec<String> = protocol
-            .targets
-            .iter()
-            .filter(|target| !knows(&target.prompt))
-            .map(|target| format!("{:?}", target.prompt))
-            .collect();
-        if !unknown.is_empty() {
-            let message = format!(
-                "pack {:?} knows no {} and has no text encoder",
-                protocol.model,
-                unknown.join(", ")
-            );
-            problems.error(&path.key("targets"), message);
-        }
+    };
+    if pack.has_text_encoder() {
+        return;
+    }
+    let knows = |prompt: &str| {
+        PromptModality::ALL.iter().any(|modality| pack.prompts().get(prompt, *modality).is_some())
+    };
+    let unknown: Vec<String> = protocol
+        .targets
+        .iter()
+        .filter(|target| !knows(&target.prompt))
+        .map(|target| format!("{:?}", target.prompt))
+        .collect();
+    if !unknown.is_empty() {
+        let message =
+            format!("pack {name:?} knows no {} and has no text encoder", unknown.join(", "));
+        problems.error(&path.key("targets"), message);
     }
 }
 

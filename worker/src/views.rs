@@ -149,6 +149,7 @@ impl View for JobSummary {
         "finished_at",
         "deliveries",
         "delivered",
+        "lane",
     ];
 
     fn values(&self) -> Vec<Value> {
@@ -170,6 +171,7 @@ impl View for JobSummary {
             optional_time(self.finished_at),
             json!(self.deliveries),
             json!(self.delivered),
+            json!(self.lane.as_str()),
         ]
     }
 }

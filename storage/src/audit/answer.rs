@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dicom_types::SeriesInstanceUid;
 
 use crate::delivery::DeliveryState;
-use crate::job::{DecisionOutcome, JobId, JobState};
+use crate::job::{DecisionOutcome, JobId, JobState, Lane};
 use crate::provenance::{EventKind, ReasonCode};
 
 use super::jobs::JobSummary;
@@ -48,6 +48,7 @@ const HELD: ReasonCode = ReasonCode::new("held");
 const RUNNING: ReasonCode = ReasonCode::new("running");
 const NOTHING_FOUND: ReasonCode = ReasonCode::new("nothing_found");
 const NO_DESTINATION: ReasonCode = ReasonCode::new("no_destination");
+const SHADOW_LANE: ReasonCode = ReasonCode::new("shadow_lane");
 const DELIVERED: ReasonCode = ReasonCode::new("delivered");
 const WAITING_FOR_DESTINATION: ReasonCode = ReasonCode::new("waiting_for_destination");
 const UNKNOWN: ReasonCode = ReasonCode::new("unknown");
@@ -140,6 +141,7 @@ fn about_job(story: &StudyStory, job: &JobSummary, answers: &mut Vec<Answer>) {
         JobState::Failed | JobState::Rejected | JobState::Quarantined => given().unwrap_or(UNKNOWN),
         JobState::Done => match recalled(story, job.job_id) {
             Some(code) => code,
+            None if job.lane == Lane::Shadow => SHADOW_LANE,
             None if job.deliveries == 0 => NO_DESTINATION,
             None if job.delivered == job.deliveries => DELIVERED,
             // What is open is told of each delivery.

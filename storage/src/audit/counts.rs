@@ -38,7 +38,7 @@ pub struct DeliveryCount {
 /// What is waiting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
-    /// Jobs that need something: a worker, or a person.
+    /// Jobs of production that need something: a worker, or a person.
     pub jobs: Vec<JobCount>,
     /// Deliveries that need something.
     pub deliveries: Vec<DeliveryCount>,
@@ -61,7 +61,7 @@ impl Store {
             .pool
             .rows(
                 "select state, priority, count(*) as jobs, min(created_at) as oldest from job \
-                  where state in ('held', 'queued', 'running', 'quarantined') \
+                  where state in ('held', 'queued', 'running', 'quarantined') and lane = 'production' \
                   group by state, priority \
                   order by state, priority",
                 values![],

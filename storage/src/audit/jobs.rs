@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::delivery::{DeliveryId, DeliveryState};
 use crate::digest::Sha256Digest;
-use crate::job::read_finding;
-use crate::job::{Finding, JobId, JobState, Priority, ResultForm, TargetMeasurement};
+use crate::job::{
+    Closed, Finding, JobId, JobState, Lane, Priority, ResultForm, TargetMeasurement, read_finding,
+};
 use crate::provenance::{ReasonCode, RecordedEvent};
 use crate::spool::SpoolKey;
 use crate::store::sql::{Row, Value, shape, values};
@@ -35,6 +36,8 @@ pub struct JobSummary {
     pub pack_digest: Sha256Digest,
     /// How soon it is wanted.
     pub priority: Priority,
+    /// Whether its results leave the house.
+    pub lane: Lane,
     /// Where it stands.
     pub state: JobState,
     /// Why, as a code.
@@ -131,7 +134,7 @@ pub struct JobDetail {
 /// Columns of a [`JobSummary`], from `job` and `series`.
 const COLUMNS: &str = "\
     job.job_id, series.study_instance_uid, job.series_instance_uid, series.modality, job.protocol_name, \
-    job.protocol_revision_sha256, job.pack_digest, job.priority, job.state, job.reason_code, job.reason, job.attempt, \
+    job.protocol_revision_sha256, job.pack_digest, job.priority, job.lane, job.state, job.reason_code, job.reason, job.attempt, \
     job.lease_owner, job.created_at, job.started_at, job.finished_at, job.next_attempt_at, job.superseded_by, \
     (select count(*) from delivery \
       where delivery.job_id = job.job_id and delivery.replaced_by is null) as deliveries, \
@@ -168,7 +171,8 @@ impl Store {
             conditions.text
         );
         let rows = self.pool.rows(statement, conditions.bound).await?;
-        let rows = rows.iter().map(summary).collect::<Result<_, _>>()?;
+        let mut rows = rows.iter().map(summary).collect::<Result<Vec<_>, _>>()?;
+        self.say_what_they_wait_for(&mut rows).await?;
         Ok(Listing::cut(rows, page.limit, |job: &JobSummary| Cursor {
             at: job.created_at,
             key: job.job_id.to_string(),
@@ -187,14 +191,6 @@ impl Store {
               where job.job_id = $1"
         );
         let Some(row) = self.pool.row(statement, values![id]).await? else { return Ok(None) };
-        let targets = self
-            .pool
-            .rows(
-                "select prompt, segment_number, voxel_count, volume_ml from job_target where job_id = $1 \
-                  order by target_number",
-                values![id],
-            )
-            .await?;
         let findings = self
             .pool
             .rows(
@@ -227,14 +223,56 @@ impl Store {
             )
             .await?;
         let of_job = EventFilter { job_id: Some(job_id), ..EventFilter::default() };
+        let mut found = [summary(&row)?];
+        self.say_what_they_wait_for(&mut found).await?;
+        let [summary] = found;
         Ok(Some(JobDetail {
-            summary: summary(&row)?,
-            targets: targets.iter().map(target).collect::<Result<_, _>>()?,
+            summary,
+            targets: self.job_targets(job_id).await?,
             findings: findings.iter().map(read_finding).collect::<Result<_, _>>()?,
             results: results.iter().map(result).collect::<Result<_, _>>()?,
             deliveries: deliveries.iter().map(delivery).collect::<Result<_, _>>()?,
             timeline: self.events(&of_job, 10_000).await?,
         }))
+    }
+
+    /// Measurements of a job, in the order of the protocol's targets.
+    pub(crate) async fn job_targets(
+        &self,
+        job_id: JobId,
+    ) -> Result<Vec<TargetMeasurement>, DatabaseError> {
+        let rows = self
+            .pool
+            .rows(
+                "select prompt, segment_number, voxel_count, volume_ml from job_target where job_id = $1 \
+                  order by target_number",
+                values![*job_id.as_uuid()],
+            )
+            .await?;
+        rows.iter().map(target).collect()
+    }
+
+    /// Notes why queued jobs are not begun, where hours, a limit or their lane is the reason.
+    async fn say_what_they_wait_for(&self, jobs: &mut [JobSummary]) -> Result<(), DatabaseError> {
+        let waits = |job: &JobSummary| job.state == JobState::Queued && job.reason_code.is_none();
+        if !jobs.iter().any(waits) {
+            return Ok(());
+        }
+        let closed = self.closed_protocols().await?;
+        for job in jobs.iter_mut().filter(|job| waits(job)) {
+            let of_job = |closed: &&Closed| closed.protocol_name == job.protocol_name;
+            let (code, reason) = match (closed.iter().find(of_job), job.lane) {
+                (Some(closed), _) => (closed.reason_code.clone(), closed.reason.clone()),
+                (None, Lane::Shadow) => {
+                    let reason = "jobs of the shadow lane begin when nothing else waits";
+                    (ReasonCode::IDLE_LANE, reason.to_owned())
+                }
+                (None, Lane::Production) => continue,
+            };
+            job.reason_code = Some(code);
+            job.reason = Some(reason);
+        }
+        Ok(())
     }
 }
 
@@ -249,6 +287,7 @@ fn summary(row: &Row) -> Result<JobSummary, DatabaseError> {
         protocol_revision: row.get("protocol_revision_sha256")?,
         pack_digest: row.get("pack_digest")?,
         priority: Priority::from_rank(row.get("priority")?).ok_or_else(|| shape("priority"))?,
+        lane: row.parse("lane")?,
         state: row.parse("state")?,
         reason_code: row.parse_optional("reason_code")?,
         reason: row.get("reason")?,

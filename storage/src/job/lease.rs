@@ -15,7 +15,8 @@ use crate::store::{DatabaseError, Store};
 
 use super::JobId;
 use super::outcome::{AttemptLimit, LeaseError};
-use super::state::Priority;
+use super::rule::{count_started, lock_and_find_closed, names_of};
+use super::state::{Lane, Priority};
 
 /// Which job a worker asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub enum NextJob {
     LongestWaiting(Duration),
     /// The oldest stat job that is due.
     Stat,
+    /// The oldest job of the shadow lane, and none while a job of production is due or in the hands of the worker. No
+    /// other request gets one, unless it names one.
+    Shadow,
 }
 
 /// A job on lease. `lease_number` tells this lease from every other one of the same job, so that a worker that was
@@ -49,6 +53,8 @@ pub struct LeasedJob {
     pub pack_digest: Sha256Digest,
     /// How soon it is wanted.
     pub priority: Priority,
+    /// Whether its results leave the house.
+    pub lane: Lane,
     /// Which attempt this is, from 1.
     pub attempt: u32,
     /// When the job was made. Dates in results come from here, never from the clock.
@@ -72,24 +78,48 @@ pub struct Lapsed {
     pub deliveries: u64,
 }
 
-/// Leases the first job that is due, of those that a condition lets through, in some order.
+/// Leases the first of some jobs that are due, in some order. `$4` names the protocols that are closed, each between
+/// commas.
 macro_rules! leasing {
-    ($condition:literal, $order:literal) => {
+    ($which:ident, $order:literal) => {
         Statement::Each {
-            postgres: concat!(leasing!(@ $condition, $order), " for update skip locked) and state = 'queued' returning job_id"),
-            sqlite: concat!(leasing!(@ $condition, $order), ") and state = 'queued' returning job_id"),
+            postgres: concat!(
+                leasing!(@ $which, "strpos", $order),
+                " for update skip locked) and state = 'queued' returning job_id"
+            ),
+            sqlite: concat!(
+                leasing!(@ $which, "instr", $order),
+                ") and state = 'queued' returning job_id"
+            ),
         }
     };
-    (@ $condition:literal, $order:literal) => {
+    (@ $which:ident, $find:literal, $order:literal) => {
         concat!(
             "update job set state = 'running', attempt = attempt + 1, lease_number = lease_number + 1, \
                     lease_owner = $1, lease_expires_at = $2, started_at = coalesce(started_at, $3), \
                     reason_code = null, reason = null \
-              where job_id = (select job_id from job where state = 'queued' and next_attempt_at <= $3 ",
-            $condition,
+              where job_id = (select job_id from job where state = 'queued' and next_attempt_at <= $3 and ",
+            $find,
+            "($4, ',' || protocol_name || ',') = 0 and ",
+            leasing!(# $which, $find),
             " order by ",
             $order,
             " limit 1"
+        )
+    };
+    (# named, $find:literal) => { "job_id = $5" };
+    (# production, $find:literal) => { "lane = 'production'" };
+    (# stat, $find:literal) => { "lane = 'production' and priority = 0" };
+    (# shadow, $find:literal) => {
+        concat!(
+            "lane = 'shadow' and not exists \
+               (select 1 from job as own \
+                 where own.state = 'running' and own.lane = 'production' and own.lease_owner = $1) \
+              and not exists \
+               (select 1 from job as other \
+                 where other.state = 'queued' and other.lane = 'production' and other.next_attempt_at <= $3 and ",
+            $find,
+            "($4, ',' || other.protocol_name || ',') = 0)"
         )
     };
 }
@@ -100,19 +130,32 @@ impl Store {
     /// # Errors
     /// Where the database cannot answer.
     pub async fn stat_job_waits(&self) -> Result<bool, DatabaseError> {
-        let now = self.pool.now().await?;
-        let row = self
-            .pool
-            .row(
-                "select 1 as one from job \
-                  where state = 'queued' and priority = 0 and next_attempt_at <= $1 limit 1",
-                values![now],
-            )
-            .await?;
-        Ok(row.is_some())
+        self.is_one_due(
+            "select 1 as one from job \
+              where state = 'queued' and lane = 'production' and priority = 0 and next_attempt_at <= $1 limit 1",
+        )
+        .await
     }
 
-    /// Gives `worker` a lease of `ttl` on a job, or nothing where the job is not queued, not due yet, or taken.
+    /// Whether a job of the shadow lane waits for a worker with nothing else to do.
+    ///
+    /// # Errors
+    /// Where the database cannot answer.
+    pub async fn shadow_job_waits(&self) -> Result<bool, DatabaseError> {
+        self.is_one_due(
+            "select 1 as one from job \
+              where state = 'queued' and lane = 'shadow' and next_attempt_at <= $1 limit 1",
+        )
+        .await
+    }
+
+    async fn is_one_due(&self, statement: &'static str) -> Result<bool, DatabaseError> {
+        let now = self.pool.now().await?;
+        Ok(self.pool.row(statement, values![now]).await?.is_some())
+    }
+
+    /// Gives `worker` a lease of `ttl` on a job, or nothing where the job is not queued, not due yet, taken, or of a
+    /// protocol whose hours or limits keep it waiting.
     ///
     /// The attempt is counted here. Two workers never get the same job.
     ///
@@ -127,42 +170,35 @@ impl Store {
         let mut transaction = self.begin().await?;
         let now = transaction.now();
         let expires_at = now + ttl;
-        let taken = match next {
+        let closed = names_of(&lock_and_find_closed(&mut transaction).await?);
+        let mut bound = values![worker, expires_at, now, closed];
+        let statement = match next {
             NextJob::Id(job_id) => {
-                transaction
-                    .row(
-                        "update job set state = 'running', attempt = attempt + 1, lease_number = lease_number + 1, \
-                                lease_owner = $1, lease_expires_at = $2, started_at = coalesce(started_at, $3), \
-                                reason_code = null, reason = null \
-                          where job_id = $4 and state = 'queued' and next_attempt_at <= $3 \
-                         returning job_id",
-                        values![worker, expires_at, now, *job_id.as_uuid()],
-                    )
-                    .await?
+                bound.extend(values![*job_id.as_uuid()]);
+                leasing!(named, "job_id")
             }
-            NextJob::MostUrgent => {
-                let order = leasing!("", "priority, created_at, job_id");
-                transaction.row(order, values![worker, expires_at, now]).await?
-            }
+            NextJob::MostUrgent => leasing!(production, "priority, created_at, job_id"),
             NextJob::LongestWaiting(ageing) => {
-                let order = leasing!(
-                    "",
-                    "case when priority = 0 then 0 when created_at <= $4 then 1 else 2 + priority end, \
+                bound.extend(values![now - ageing]);
+                leasing!(
+                    production,
+                    "case when priority = 0 then 0 when created_at <= $5 then 1 else 2 + priority end, \
                      created_at, job_id"
-                );
-                transaction.row(order, values![worker, expires_at, now, now - ageing]).await?
+                )
             }
-            NextJob::Stat => {
-                let order = leasing!("and priority = 0", "created_at, job_id");
-                transaction.row(order, values![worker, expires_at, now]).await?
-            }
+            NextJob::Stat => leasing!(stat, "created_at, job_id"),
+            NextJob::Shadow => leasing!(shadow, "created_at, job_id"),
         };
+        let taken = transaction.row(statement, bound).await?;
         let Some(taken) = taken else { return Ok(None) };
         let job_id = JobId::from(taken.get::<Uuid>("job_id")?);
         let job = leased_job(&mut transaction, job_id).await?;
         transaction
             .execute("delete from outbox where job_id = $1", values![*job_id.as_uuid()])
             .await?;
+        if job.attempt == 1 {
+            count_started(&mut transaction, job_id).await?;
+        }
         let event = about(EventKind::JobLeased, &job);
         transaction.record(event.with(json!({ "worker": worker, "attempt": job.attempt })));
         transaction.commit().await?;
@@ -303,7 +339,7 @@ async fn leased_job(
     let row = transaction
         .row(
             "select job.job_id, series.study_instance_uid, job.series_instance_uid, job.protocol_name, \
-                    job.protocol_revision_sha256, job.pack_digest, job.priority, job.attempt, job.created_at, \
+                    job.protocol_revision_sha256, job.pack_digest, job.priority, job.lane, job.attempt, job.created_at, \
                     job.lease_owner, job.lease_number, job.lease_expires_at \
                from job \
                join series on series.series_instance_uid = job.series_instance_uid \
@@ -324,6 +360,7 @@ fn read_lease(row: &Row) -> Result<LeasedJob, DatabaseError> {
         protocol_revision: row.get("protocol_revision_sha256")?,
         pack_digest: row.get("pack_digest")?,
         priority: Priority::from_rank(row.get("priority")?).ok_or_else(|| shape("priority"))?,
+        lane: row.parse("lane")?,
         attempt: row.get::<i64>("attempt")? as u32,
         created_at: row.get("created_at")?,
         worker: row.get("lease_owner")?,

@@ -10,7 +10,9 @@ mod operator;
 mod order;
 mod outcome;
 mod routing;
+mod rule;
 mod settle;
+mod shadow;
 mod state;
 
 pub use finding::{Finding, FindingKind, ParseFindingKindError};
@@ -26,13 +28,17 @@ pub use routing::{
     ChosenSeries, RecordedDuration, RecordedRouting, RoutingCursor, RoutingPage, RoutingRecord,
     StudyToChoose, Taken, read_taken,
 };
+pub use rule::{Hours, ParseHoursError, ProtocolRule};
 pub use settle::{
     Decision, DecisionOutcome, NewJob, ParseDecisionOutcomeError, ProtocolRevision,
     SettleCandidate, SettleError, SettlePolicy, Settled,
 };
+pub use shadow::{ComparedJob, ShadowPair};
 pub use state::{
-    JobState, ParseJobStateError, ParsePriorityError, ParseResultFormError, Priority, ResultForm,
+    JobState, Lane, ParseJobStateError, ParseLaneError, ParsePriorityError, ParseResultFormError,
+    Priority, ResultForm,
 };
 
 pub(crate) use finding::read_finding;
 pub(crate) use outcome::{cancel_deliveries, insert_result};
+pub(crate) use rule::Closed;

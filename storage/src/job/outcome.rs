@@ -17,7 +17,7 @@ use crate::store::{DatabaseError, Store};
 
 use super::finding::{Finding, for_ledger, replace_findings};
 use super::lease::{LeasedJob, about};
-use super::state::ResultForm;
+use super::state::{Lane, ResultForm};
 use super::{JobId, JobState};
 
 /// How many attempts a job has before it is quarantined.
@@ -88,6 +88,13 @@ pub struct NewResult {
     pub refers_to: Option<SopInstanceUid>,
     /// Where they go.
     pub deliveries: Vec<NewDelivery>,
+}
+
+impl NewResult {
+    /// The same, without a destination.
+    fn sent_nowhere(&self) -> Self {
+        Self { deliveries: Vec::new(), ..self.clone() }
+    }
 }
 
 /// How a job ended well.
@@ -165,7 +172,8 @@ pub enum AfterFailure {
 
 impl Store {
     /// Ends a job well: measurements, results, deliveries and ledger commit together, and only under this lease. What is
-    /// to be held waits for [`Store::release_job`] with all its deliveries.
+    /// to be held waits for [`Store::release_job`] with all its deliveries. Results of the shadow lane get no delivery and
+    /// wait for nobody, whatever `outcome` says.
     ///
     /// # Errors
     /// [`LeaseError::Lost`] where the job is not this worker's any more: the results are to be removed.
@@ -174,8 +182,12 @@ impl Store {
         lease: &LeasedJob,
         outcome: &JobOutcome,
     ) -> Result<(), LeaseError> {
+        let hold = match (outcome, lease.lane) {
+            (JobOutcome::Done { hold, .. }, Lane::Production) => hold.as_ref(),
+            _ => None,
+        };
         let (state, kind, targets, findings, results, detail) = match outcome {
-            JobOutcome::Done { targets, findings, hold, results, detail } => {
+            JobOutcome::Done { targets, findings, results, detail, .. } => {
                 let (state, kind) = match hold {
                     Some(_) => (JobState::Held, EventKind::JobHeld),
                     None => (JobState::Done, EventKind::JobDone),
@@ -186,9 +198,13 @@ impl Store {
                 (JobState::Empty, EventKind::JobEmpty, targets, findings, [].as_slice(), detail)
             }
         };
-        let hold = match outcome {
-            JobOutcome::Done { hold, .. } => hold.as_ref(),
-            JobOutcome::Empty { .. } => None,
+        let kept: Vec<NewResult>;
+        let results = match lease.lane {
+            Lane::Production => results,
+            Lane::Shadow => {
+                kept = results.iter().map(NewResult::sent_nowhere).collect();
+                &kept
+            }
         };
         let mut transaction = self.begin().await?;
         let reason = hold.map(|hold| (&hold.reason_code, hold.reason.as_str()));

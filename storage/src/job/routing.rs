@@ -289,7 +289,7 @@ impl Store {
             .rows(
                 "select job.protocol_name, job.protocol_revision_sha256, event.detail, routing_fact.facts \
                    from (select job_id, series_instance_uid, protocol_name, protocol_revision_sha256 from job \
-                          where state = 'done' order by created_at desc limit $1) as job \
+                          where state = 'done' and lane = 'production' order by created_at desc limit $1) as job \
                    join event on event.job_id = job.job_id and event.kind = 'job_done' \
                    join routing_fact on routing_fact.series_instance_uid = job.series_instance_uid",
                 values![limit],
@@ -431,7 +431,7 @@ async fn supersede_in_study(
             "update job set state = 'superseded', superseded_by = $1, finished_at = coalesce(finished_at, $2), \
                     lease_owner = null, lease_expires_at = null, reason_code = $5, reason = null \
               where series_instance_uid in (select series_instance_uid from series where study_instance_uid = $3) \
-                and protocol_name = $4 and job_id <> $1 and state <> 'superseded' \
+                and protocol_name = $4 and lane = $6 and job_id <> $1 and state <> 'superseded' \
              returning job_id, series_instance_uid",
             values![
                 *job.job_id.as_uuid(),
@@ -439,6 +439,7 @@ async fn supersede_in_study(
                 study.as_str(),
                 &job.protocol_name,
                 ReasonCode::SERIES_CHOSEN.as_str(),
+                job.lane.as_str(),
             ],
         )
         .await?;

@@ -15,7 +15,7 @@ use crate::store::{DatabaseError, Store};
 use crate::words::words;
 
 use super::routing::{RoutingRecord, keep};
-use super::state::{JobState, Priority};
+use super::state::{JobState, Lane, Priority};
 use super::{JobId, cancel_deliveries};
 
 /// When a series with new instances is looked at.
@@ -102,6 +102,8 @@ pub struct NewJob {
     pub pack_digest: Sha256Digest,
     /// How soon it is wanted.
     pub priority: Priority,
+    /// Whether it is production's, or a candidate's beside it.
+    pub lane: Lane,
     /// The instances that go into it.
     pub instances: BTreeSet<SopInstanceUid>,
     /// Why it has to wait for a person, if it has.
@@ -230,7 +232,7 @@ impl Store {
     /// Marks a series as complete and makes its jobs: evidence, decisions, jobs, outbox and ledger commit together.
     ///
     /// A job that is there already is left as it is. A new job takes the place of the other jobs of the same protocol
-    /// on the same series: those that have not ended stop, those that have (cancelled ones too, so that nobody runs
+    /// and lane on the same series: those that have not ended stop, those that have (cancelled ones too, so that nobody runs
     /// them again) are marked, and what they have not delivered yet is not delivered any more.
     /// Settling with no jobs is how "nothing matched" is recorded, unless a choice among the series of the study is
     /// still to be made. `record` keeps what routing knew, where the series is a volume.
@@ -359,8 +361,8 @@ pub(super) async fn insert_job(
     let inserted = transaction
         .execute(
             "insert into job (job_id, series_instance_uid, protocol_name, protocol_revision_sha256, pack_digest, \
-             priority, state, reason_code, next_attempt_at, created_at) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9) \
+             priority, lane, state, reason_code, next_attempt_at, created_at) \
+             values ($1, $2, $3, $4, $5, $6, $10, $7, $8, $9, $9) \
              on conflict (job_id) do nothing",
             values![
                 *job.job_id.as_uuid(),
@@ -372,6 +374,7 @@ pub(super) async fn insert_job(
                 state.as_str(),
                 job.hold.as_ref().map(ReasonCode::as_str),
                 now,
+                job.lane.as_str(),
             ],
         )
         .await?;
@@ -398,7 +401,7 @@ pub(super) async fn insert_job(
         .of_job(job.job_id)
         .with(json!({
             "protocol": job.protocol_name, "protocol_revision": job.protocol_revision.to_string(),
-            "pack": job.pack_digest.to_string(), "priority": job.priority.as_str(), "state": state.as_str(),
+            "pack": job.pack_digest.to_string(), "priority": job.priority.as_str(), "lane": job.lane.as_str(), "state": state.as_str(),
             "instances": job.instances.len(),
         }));
     event.reason_code.clone_from(&job.hold);
@@ -417,7 +420,7 @@ async fn supersede_others(
         .rows(
             "update job set state = 'superseded', superseded_by = $1, finished_at = coalesce(finished_at, $2), \
                     lease_owner = null, lease_expires_at = null \
-              where series_instance_uid = $3 and protocol_name = $4 and job_id <> $1 \
+              where series_instance_uid = $3 and protocol_name = $4 and lane = $5 and job_id <> $1 \
                 and state <> 'superseded' \
              returning job_id",
             values![
@@ -425,6 +428,7 @@ async fn supersede_others(
                 now,
                 candidate.series_instance_uid.as_str(),
                 &job.protocol_name,
+                job.lane.as_str(),
             ],
         )
         .await?;

@@ -64,6 +64,15 @@ impl Priority {
 }
 
 words! {
+    /// Which jobs a job competes with, and whether its results leave the house.
+    Lane, ParseLaneError;
+    /// What the hospital waits for.
+    Production = "production",
+    /// A candidate's job beside one of production: it runs when nothing else waits, and its results go nowhere.
+    Shadow = "shadow",
+}
+
+words! {
     /// The form of a result.
     ResultForm, ParseResultFormError;
     /// DICOM Segmentation, BINARY.

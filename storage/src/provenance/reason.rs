@@ -32,6 +32,10 @@ impl ReasonCode {
     pub const LEASE_LAPSED: Self = Self::new("lease_lapsed");
     /// A worker gave its lease back before it was done, because it shuts down.
     pub const WORKER_DRAINED: Self = Self::new("worker_drained");
+    /// A worker gave a job of the shadow lane back, because other work came.
+    pub const YIELDED: Self = Self::new("yielded");
+    /// A job of the shadow lane waits until nothing else does.
+    pub const IDLE_LANE: Self = Self::new("idle_lane");
     /// Every allowed attempt was used.
     pub const ATTEMPTS_EXHAUSTED: Self = Self::new("attempts_exhausted");
     /// A person asked for it.

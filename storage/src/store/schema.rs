@@ -68,6 +68,18 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0068_plausibility.sql"),
         include_str!("../../../migrations/sqlite/0068_plausibility.sql"),
     ),
+    (
+        70,
+        "shadow_lane",
+        include_str!("../../../migrations/postgres/0070_shadow_lane.sql"),
+        include_str!("../../../migrations/sqlite/0070_shadow_lane.sql"),
+    ),
+    (
+        71,
+        "protocol_rules",
+        include_str!("../../../migrations/postgres/0071_protocol_rules.sql"),
+        include_str!("../../../migrations/sqlite/0071_protocol_rules.sql"),
+    ),
 ];
 
 /// Why a database is not one that this version can work with.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use dicom_types::{Phi, SeriesInstanceUid, SopInstanceUid, StudyInstanceUid};
 use prosector_storage::{
     AssociationId, AttemptLimit, Decision, DecisionOutcome, InstanceOutcome, JobId, JobInputs,
-    JobOutcome, LeasedJob, NewAssociation, NewDelivery, NewInstance, NewJob, NewResult, NextJob,
-    PatientIdentity, Priority, ProtocolRevision, ReasonCode, ResultForm, SettleCandidate,
+    JobOutcome, Lane, LeasedJob, NewAssociation, NewDelivery, NewInstance, NewJob, NewResult,
+    NextJob, PatientIdentity, Priority, ProtocolRevision, ReasonCode, ResultForm, SettleCandidate,
     SettlePolicy, Settled, Sha256Digest, Spool, SpoolKey, SpoolOptions, Store, TargetMeasurement,
 };
 use sqlx::Connection as _;
@@ -160,6 +160,7 @@ impl Bench {
             protocol_revision: revision.sha256,
             pack_digest,
             priority: Priority::Routine,
+            lane: Lane::Production,
             instances,
             hold: None,
         }

@@ -8,6 +8,7 @@ mod delivery;
 mod durability;
 mod intake;
 mod job;
+mod lanes;
 mod ledger;
 mod operations;
 mod outbox;

@@ -17,6 +17,7 @@ mod progress;
 mod protocol;
 mod recall;
 mod replay;
+mod report;
 mod segment;
 mod self_test;
 mod serve;

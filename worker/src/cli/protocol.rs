@@ -9,7 +9,7 @@ use dicom_types::{SeriesInstanceUid, StudyInstanceUid};
 use serde_json::{Value, json};
 
 use super::table::{Format, Table};
-use super::{Outcome, output, replay};
+use super::{Outcome, output, replay, report};
 use crate::config::{Config, Loaded, Packs};
 use crate::protocol::Protocol;
 use crate::routing::{self, Candidate, LineReader, SeriesFacts};
@@ -34,6 +34,8 @@ pub(super) enum Command {
     },
     /// Try the protocols on the recorded past: what they would take and what was taken, and the device's time for it
     Replay(replay::Arguments),
+    /// Compare the candidates of the shadow lane with production: Dice and volume of each target
+    Report(report::Arguments),
 }
 
 impl Command {
@@ -41,7 +43,7 @@ impl Command {
     pub(super) fn packs(&self) -> Packs {
         match self {
             Self::Check { .. } => Packs::Needed,
-            Self::Match { .. } | Self::Replay(_) => Packs::NotNeeded,
+            Self::Match { .. } | Self::Replay(_) | Self::Report(_) => Packs::NotNeeded,
         }
     }
 }
@@ -50,6 +52,7 @@ pub(super) fn run(command: &Command, loaded: &Loaded) -> Result<Outcome> {
     match command {
         Command::Check { format } => check(&loaded.config, *format),
         Command::Replay(arguments) => super::block_on(replay::run(arguments, &loaded.config)),
+        Command::Report(arguments) => super::block_on(report::run(arguments, &loaded.config)),
         Command::Match { inputs, format } => match_inputs(&loaded.config, inputs, *format),
     }
 }

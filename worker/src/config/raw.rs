@@ -347,11 +347,21 @@ pub(crate) struct RawProtocol {
     /// Conditions that make a series more welcome, for `choose = "best"`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) prefer: Vec<Map<String, Value>>,
+    /// Name of a pack that runs beside `model` when nothing else waits, and whose results are kept to be compared, never
+    /// sent; default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) shadow: Option<String>,
     /// Prompts, SNOMED CT codes, sets (`@ct_abdomen`), or tables with own codes.
     pub(crate) targets: Vec<Value>,
     /// `stat`, `urgent`, `routine` or `backfill`; default `routine`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) priority: Option<String>,
+    /// Windows of the day in UTC in one of which its jobs begin, such as `20:00-06:00`; default: at any time.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "words")]
+    pub(crate) hours: Vec<String>,
+    /// How many of its jobs are begun; default: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<RawLimits>,
     /// `RAS`, or `ASR` for sagittal scans of the spine; default `RAS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) orientation: Option<String>,
@@ -388,6 +398,18 @@ pub(crate) struct RawPlausibility {
     /// Parts that targets have: `{ spleen = 2 }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) parts: BTreeMap<String, u32>,
+}
+
+/// `limits` of a protocol.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawLimits {
+    /// Jobs that run at the same time, over all workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) concurrent: Option<u32>,
+    /// Jobs that are begun between two midnights, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) per_day: Option<u32>,
 }
 
 /// Reads a list of words, or one text with commas between them: the environment has no lists.

@@ -12,10 +12,9 @@ use prosector_storage::{
 };
 
 use super::settle::{MODEL_REFUSED, Settler};
-use crate::open_packs::digest_of;
 use crate::protocol::Protocol;
 use crate::routing::{Candidate, LineReader, RecordedSeries, Verdict, choices};
-use crate::segment::{SeriesSource, new_job};
+use crate::segment::SeriesSource;
 
 /// Studies looked at in one go.
 const BATCH: u32 = 32;
@@ -90,10 +89,10 @@ impl Settler {
         series: &mut ChosenSeries,
     ) -> Result<()> {
         let (outcome, reason_code, reason) = if verdict.is_chosen {
-            match self.job_for(protocol, series).await? {
-                Ok(job) => {
-                    series.taken.insert(protocol.name.clone(), job.protocol_revision);
-                    series.jobs.push(job);
+            match self.jobs_for(protocol, series).await? {
+                Ok(jobs) => {
+                    series.taken.insert(protocol.name.clone(), protocol.revision().sha256);
+                    series.jobs.extend(jobs);
                     (DecisionOutcome::Matched, ReasonCode::SERIES_CHOSEN, verdict.reason.clone())
                 }
                 Err(reason) => (DecisionOutcome::Refused, MODEL_REFUSED, reason),
@@ -106,20 +105,17 @@ impl Settler {
         Ok(())
     }
 
-    /// The job on the chosen series, or why its model cannot be used.
-    async fn job_for(
+    /// The jobs on the chosen series, or why its model cannot be used.
+    async fn jobs_for(
         &self,
         protocol: &Protocol,
         series: &ChosenSeries,
-    ) -> Result<Result<NewJob, String>> {
-        let pack = match self.packs.get(&protocol.model) {
-            Ok(pack) => pack,
-            Err(error) => return Ok(Err(format!("{:#}", anyhow::Error::new(error)))),
-        };
+    ) -> Result<Result<Vec<NewJob>, String>> {
         let sources = self.read(&series.series_instance_uid).await?;
         let stack = sources.iter().find_map(SeriesSource::volume);
         let stack = stack.context("the chosen series is no volume any more")?;
-        Ok(Ok(new_job(stack, protocol, digest_of(&pack))))
+        let jobs = self.jobs_of(stack, protocol);
+        Ok(jobs.map_err(|error| format!("{:#}", anyhow::Error::new(error))))
     }
 }
 

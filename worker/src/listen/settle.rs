@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use dicom_io::series::read_stacks;
+use dicom_io::series::{Stack, read_stacks};
 use dicom_types::{Phi, SeriesInstanceUid};
 use prosector_storage::{
     Decision, DecisionOutcome, NewJob, ReasonCode, RoutingRecord, SettleCandidate, SettleError,
@@ -15,9 +15,10 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::open_packs::{OpenPacks, digest_of};
+use crate::packs::PackError;
 use crate::protocol::{LiveProtocols, Protocol};
 use crate::routing::{self, Outcome};
-use crate::segment::{self, SeriesSource, new_job};
+use crate::segment::{self, SeriesSource, new_job, shadow_job};
 use crate::self_test;
 
 /// Series looked at in one go.
@@ -143,6 +144,27 @@ impl Settler {
         }
     }
 
+    /// The job of `protocol` on the volume, and its candidate's beside it. A candidate that cannot be used is missed,
+    /// and nothing else.
+    pub(super) fn jobs_of(
+        &self,
+        stack: &Stack,
+        protocol: &Protocol,
+    ) -> Result<Vec<NewJob>, PackError> {
+        let pack = self.packs.get(&protocol.model)?;
+        let mut jobs = vec![new_job(stack, protocol, digest_of(&pack))];
+        match protocol.shadow.as_deref().map(|name| self.packs.get(name)) {
+            Some(Ok(candidate)) => jobs.push(shadow_job(stack, protocol, digest_of(&candidate))),
+            Some(Err(error)) => tracing::error!(
+                protocol = protocol.name,
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "the candidate of the shadow lane cannot be used"
+            ),
+            None => {}
+        }
+        Ok(jobs)
+    }
+
     async fn route(&self, candidate: &SettleCandidate, sources: &[SeriesSource]) -> Result<Routed> {
         let (study, series) = (&candidate.study_instance_uid, &candidate.series_instance_uid);
         let is_test = self_test::is_phantom(study, series);
@@ -172,15 +194,16 @@ impl Settler {
                     awaits_choice = true;
                     (DecisionOutcome::Matched, ReasonCode::CHOICE_WAITS, reason)
                 }
-                Outcome::Matched => match self.packs.get(&protocol.model) {
+                Outcome::Matched => match self.jobs_of(stack, protocol) {
                     Err(error) => {
                         let reason = format!("{:#}", anyhow::Error::new(error));
                         (DecisionOutcome::Refused, MODEL_REFUSED, reason)
                     }
-                    Ok(pack) => {
-                        let job = new_job(stack, protocol, digest_of(&pack));
-                        taken.insert(protocol.name.clone(), job.protocol_revision);
-                        jobs.push(NewJob { hold: hold.clone(), ..job });
+                    Ok(made) => {
+                        taken.insert(protocol.name.clone(), protocol.revision().sha256);
+                        jobs.extend(
+                            made.into_iter().map(|job| NewJob { hold: hold.clone(), ..job }),
+                        );
                         let reason = "every condition holds".to_owned();
                         (DecisionOutcome::Matched, MATCHED, reason)
                     }

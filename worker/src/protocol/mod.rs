@@ -3,6 +3,7 @@
 mod forms;
 mod live;
 mod plausibility;
+mod schedule;
 mod target;
 
 use std::collections::HashSet;
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 use anyhow::Context as _;
 use dicom_io::Attribute;
 use prosector_model::{Mode, OrientationCode};
-use prosector_storage::{Priority, ProtocolRevision, Sha256Digest};
+use prosector_storage::{Priority, ProtocolRevision, ProtocolRule, Sha256Digest};
 
 use crate::config::{FieldPath, Problems, RawProtocol, in_order, name, suggest};
 use crate::routing::{Choose, Condition, choice_attributes};
@@ -18,6 +19,7 @@ use crate::routing::{Choose, Condition, choice_attributes};
 pub(crate) use forms::{Forms, Product, Shipment};
 pub(crate) use live::LiveProtocols;
 pub(crate) use plausibility::Plausibility;
+use schedule::Schedule;
 pub(crate) use target::{Target, resolve};
 
 /// Name of the pack that is built in.
@@ -39,6 +41,8 @@ pub(crate) struct Protocol {
     pub(crate) condition: Condition,
     /// Name of the model pack.
     pub(crate) model: String,
+    /// Name of the pack that runs beside it in the shadow lane.
+    pub(crate) shadow: Option<String>,
     /// Which of several series of a study it takes.
     pub(crate) choose: Choose,
     /// What makes a series more welcome than others, the sum deciding before everything else.
@@ -47,6 +51,8 @@ pub(crate) struct Protocol {
     pub(crate) targets: Vec<Target>,
     /// How urgent its jobs are.
     pub(crate) priority: Priority,
+    /// When its jobs begin, and how many of them.
+    pub(crate) schedule: Schedule,
     /// Voxel order for the network.
     pub(crate) orientation: OrientationCode,
     /// How windows cover the volume.
@@ -95,6 +101,11 @@ impl Protocol {
             sha256: Sha256Digest::of(self.definition.as_bytes()),
             definition: self.definition.clone(),
         }
+    }
+
+    /// Names of the packs that its jobs run, the one of production first.
+    pub(crate) fn packs(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.model), self.shadow.as_ref()].into_iter().flatten().map(String::as_str)
     }
 
     /// Reads a protocol back from the wording that [`Self::revision`] keeps.
@@ -149,6 +160,12 @@ impl Protocol {
             _ => missing(&path.key("model"), "name a pack", problems),
         };
         let targets = target::read_all(&raw.targets, &path.key("targets"), problems);
+        let shadow = raw.shadow.clone();
+        let is_itself = shadow.is_some() && shadow == model;
+        if is_itself || shadow.as_deref() == Some("") {
+            problems.error(&path.key("shadow"), "name a pack other than model");
+        }
+        let schedule = Schedule::read(raw, path, problems);
         let priority = choose(
             raw.priority.as_deref(),
             "routine",
@@ -186,10 +203,12 @@ impl Protocol {
             name: name?,
             condition: condition?,
             model: model?,
+            shadow,
             choose: choice?,
             prefer: prefer?,
             targets,
             priority: priority?,
+            schedule,
             orientation: orientation?,
             mode: mode?,
             forms: forms?,
@@ -198,6 +217,11 @@ impl Protocol {
             definition: definition(raw),
         })
     }
+}
+
+/// What keeps jobs of `protocols` waiting.
+pub(crate) fn rules_of(protocols: &[Protocol]) -> Vec<ProtocolRule> {
+    protocols.iter().filter_map(|protocol| protocol.schedule.rule(&protocol.name)).collect()
 }
 
 /// The protocol as JSON: keys sorted, so that the same protocol is the same text.

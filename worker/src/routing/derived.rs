@@ -1,6 +1,6 @@
 //! Facts that scanners write each in their own way: contrast, its phase, how soft a kernel is, the time of day.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use regex::Regex;
 
@@ -108,8 +108,23 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
     }
 });
 
+/// The phase of a series once somebody asked for it: many rules do, and each would read the descriptions again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KnownPhase(OnceLock<Phase>);
+
+/// What follows from the attributes makes no difference between facts.
+impl PartialEq for KnownPhase {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// When the scan looked at contrast, from its own attributes first and from the words of its descriptions then.
 pub(crate) fn phase(facts: &SeriesFacts) -> Phase {
+    *facts.phase.0.get_or_init(|| phase_of(facts))
+}
+
+fn phase_of(facts: &SeriesFacts) -> Phase {
     let texts = || {
         ["ContrastBolusAgentPhase", "SeriesDescription", "ProtocolName"]
             .iter()

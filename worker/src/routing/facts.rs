@@ -6,6 +6,8 @@ use dicom_io::Attribute;
 use dicom_types::{AeTitle, GridGeometry};
 use serde::{Deserialize, Serialize};
 
+use super::derived::KnownPhase;
+
 /// How far a plane's normal may lean from an axis of the patient and still count as that plane: 20 degrees, a gantry
 /// tilt or an angulation along the anatomy.
 const PLANE_COSINE: f64 = 0.94;
@@ -15,6 +17,8 @@ const PLANE_COSINE: f64 = 0.94;
 pub(crate) struct SeriesFacts {
     /// Values of header attributes by the standard's keyword; an attribute without value is absent.
     pub(super) values: BTreeMap<&'static str, Vec<String>>,
+    /// What the values say of contrast.
+    pub(super) phase: KnownPhase,
     /// Who sent it, where it came over the network.
     pub(crate) calling_ae_title: Option<AeTitle>,
     /// What the sender called us.
@@ -35,6 +39,7 @@ impl SeriesFacts {
     pub(crate) fn set(&mut self, attribute: &Attribute, values: Vec<String>) {
         if !values.is_empty() {
             self.values.insert(attribute.keyword(), values);
+            self.phase = KnownPhase::default();
         }
     }
 

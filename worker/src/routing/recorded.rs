@@ -181,10 +181,31 @@ pub(crate) fn line(
     serde_json::to_string(&line).expect("text, numbers and lists are JSON")
 }
 
+/// Keywords by their length: a line names many, and hardly two of those that are wanted are equally long.
+#[derive(Debug)]
+struct Keywords(Vec<Vec<&'static str>>);
+
+impl Keywords {
+    fn new(keywords: impl Iterator<Item = &'static str>) -> Self {
+        let mut by_length: Vec<Vec<&'static str>> = Vec::new();
+        for keyword in keywords {
+            if by_length.len() <= keyword.len() {
+                by_length.resize(keyword.len() + 1, Vec::new());
+            }
+            by_length[keyword.len()].push(keyword);
+        }
+        Self(by_length)
+    }
+
+    fn find(&self, text: &str) -> Option<&'static str> {
+        self.0.get(text.len())?.iter().find(|keyword| **keyword == text).copied()
+    }
+}
+
 /// Reads lines back, and of them the attributes that some protocols need.
 #[derive(Debug)]
 pub(crate) struct LineReader {
-    wanted: HashMap<&'static str, Attribute>,
+    wanted: Keywords,
     /// Wanted attributes that are not in every line.
     uncommon: Vec<&'static str>,
     /// Wanted attributes that are in no line.
@@ -207,6 +228,7 @@ impl LineReader {
             keywords
         };
         let (uncommon, never) = (keywords(uncommon), keywords(never));
+        let wanted = Keywords::new(wanted.into_keys());
         Self { wanted, uncommon, never }
     }
 
@@ -237,7 +259,7 @@ impl LineReader {
 }
 
 /// Reads the object of one line.
-struct OfLine<'w>(&'w HashMap<&'static str, Attribute>);
+struct OfLine<'w>(&'w Keywords);
 
 impl<'de> DeserializeSeed<'de> for OfLine<'_> {
     type Value = RecordedSeries;
@@ -297,7 +319,7 @@ impl<'de> Deserialize<'de> for Title {
 }
 
 /// Takes the wanted attributes out of an object and passes over the rest.
-struct Wanted<'w>(&'w HashMap<&'static str, Attribute>);
+struct Wanted<'w>(&'w Keywords);
 
 impl<'de> DeserializeSeed<'de> for Wanted<'_> {
     type Value = BTreeMap<&'static str, Vec<String>>;
@@ -317,8 +339,8 @@ impl<'de> Visitor<'de> for Wanted<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut values = BTreeMap::new();
         while let Some(keyword) = map.next_key::<&str>()? {
-            if let Some((keyword, _)) = self.0.get_key_value(keyword) {
-                values.insert(*keyword, map.next_value::<Texts>()?.0);
+            if let Some(keyword) = self.0.find(keyword) {
+                values.insert(keyword, map.next_value::<Texts>()?.0);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }

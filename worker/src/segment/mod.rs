@@ -17,7 +17,7 @@ pub(crate) use encode::{EncodeError, Encoded, Found, JobIdentity, NOTICE, PackId
 pub(crate) use input::find_files;
 pub(crate) use moment::moment_of;
 pub(crate) use options::segmenter_options;
-pub(crate) use order::{Order, new_job};
+pub(crate) use order::{Order, new_job, shadow_job};
 pub(crate) use pipeline::{Pipeline, remark};
 pub(crate) use preview::{png_of, preview_png};
 pub(crate) use result_folder::{ResultFiles, write_result};

@@ -7,7 +7,7 @@ use dicom_io::coded_concept::CodedConcept;
 use dicom_io::series::Stack;
 use dicom_types::Modality;
 use prosector_model::{Mode, OrientationCode};
-use prosector_storage::{JobId, JobInputs, NewJob, Sha256Digest};
+use prosector_storage::{JobId, JobInputs, Lane, NewJob, Priority, Sha256Digest};
 use serde_json::{Value, json};
 
 use crate::protocol::{Plausibility, Protocol, Target};
@@ -86,12 +86,23 @@ impl Order {
 
     /// The job that this order is on the `instances` of `stack`'s series, with the pack of `pack_digest`.
     pub(crate) fn job_id(&self, stack: &Stack, pack_digest: &Sha256Digest) -> JobId {
+        self.job_id_in(Lane::Production, stack, pack_digest)
+    }
+
+    /// The same in a lane: a candidate that becomes production's pack makes other objects than it did before.
+    fn job_id_in(&self, lane: Lane, stack: &Stack, pack_digest: &Sha256Digest) -> JobId {
+        let digest = match lane {
+            Lane::Production => self.digest(),
+            Lane::Shadow => {
+                Sha256Digest::of(format!("prosector shadow 1\n{}", self.digest()).as_bytes())
+            }
+        };
         let instances: BTreeSet<_> =
             stack.slices.iter().map(|slice| slice.sop_instance_uid.clone()).collect();
         JobId::derive(&JobInputs {
             series_instance_uid: &stack.series_instance_uid,
             instances: &instances,
-            protocol_digest: &self.digest(),
+            protocol_digest: &digest,
             pack_digest,
         })
     }
@@ -106,8 +117,20 @@ pub(crate) fn new_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Dig
         protocol_revision: protocol.revision().sha256,
         pack_digest,
         priority: protocol.priority,
+        lane: Lane::Production,
         instances: stack.slices.iter().map(|slice| slice.sop_instance_uid.clone()).collect(),
         hold: None,
+    }
+}
+
+/// The job that a candidate, the pack of `pack_digest`, makes beside that of `protocol`.
+pub(crate) fn shadow_job(stack: &Stack, protocol: &Protocol, pack_digest: Sha256Digest) -> NewJob {
+    let order = Order::of_protocol(protocol, stack);
+    NewJob {
+        job_id: order.job_id_in(Lane::Shadow, stack, &pack_digest),
+        priority: Priority::Backfill,
+        lane: Lane::Shadow,
+        ..new_job(stack, protocol, pack_digest)
     }
 }
 

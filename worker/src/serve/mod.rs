@@ -8,7 +8,6 @@ mod reload;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -24,11 +23,11 @@ use crate::deliver::Deliverer;
 use crate::ledger_roots::RootKeeper;
 use crate::listen::{Listener, Settler};
 use crate::open_packs::OpenPacks;
-use crate::protocol::LiveProtocols;
+use crate::protocol::{LiveProtocols, rules_of};
 use crate::queue::Queue;
 use crate::self_test::{Nightly, SelfTest};
 use crate::telemetry;
-use crate::work::{Device, Worker};
+use crate::work::{Device, Tally, Worker};
 use relay::Relay;
 use reload::Reloader;
 
@@ -127,11 +126,7 @@ impl Service {
         let packs = Arc::new(OpenPacks::new(config.model.packs.clone()));
         let needs_packs = roles.contains(&Role::Listen) || roles.contains(&Role::Work);
         if needs_packs {
-            for protocol in &config.protocols {
-                packs
-                    .get(&protocol.model)
-                    .with_context(|| format!("protocol {}", protocol.name))?;
-            }
+            packs.open_all(&config.protocols)?;
         }
         let listener = if roles.contains(&Role::Listen) {
             Some(Listener::bind(&config.listener).await?)
@@ -242,6 +237,7 @@ impl Service {
                 holds_after_failed_test: config.self_test.is_some_and(|test| test.holds_jobs),
                 study_quiet: config.completeness.study,
             };
+            settler.store.set_protocol_rules(&rules_of(&config.protocols)).await?;
             tasks.spawn(settler.run(cancel.clone()));
             let reloader = Reloader {
                 store: store.clone(),
@@ -262,7 +258,7 @@ impl Service {
                 name: actor("work"),
                 grace: GRACE,
                 ageing: config.ageing,
-                turns: AtomicU64::new(0),
+                tally: Tally::default(),
             };
             tasks.spawn(worker.run(cancel.clone()));
         }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Packs};
 use crate::open_packs::OpenPacks;
-use crate::protocol::{LiveProtocols, Protocol};
+use crate::protocol::{LiveProtocols, Protocol, rules_of};
 
 /// How often files are looked at. A change is read once it has been the same for two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -118,14 +118,11 @@ impl Reloader {
         if !loaded.config.is_same_but_for_protocols(&self.config) {
             tracing::warn!("other sections changed, too: they take effect at the next start");
         }
-        for protocol in &protocols {
-            self.packs
-                .get(&protocol.model)
-                .with_context(|| format!("protocol {}", protocol.name))?;
-        }
+        self.packs.open_all(&protocols)?;
         for protocol in &protocols {
             self.store.register_protocol(&protocol.revision()).await?;
         }
+        self.store.set_protocol_rules(&rules_of(&protocols)).await?;
         let detail = json!({ "protocols": protocols.len(), "revision": revision.to_string() });
         self.store.record(Event::new(EventKind::ProtocolsLoaded).with(detail)).await?;
         tracing::info!(protocols = protocols.len(), revision = %revision, "protocols in force");

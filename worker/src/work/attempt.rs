@@ -8,7 +8,7 @@ use dicom_io::series::{ReadSeriesError, Stack, read_stacks};
 use dicom_types::Volume;
 use prosector_model::{Control, Pack, SegmentError, Segmentation};
 use prosector_storage::{
-    Failure, JobFailure, JobOutcome, LeaseError, LeasedJob, ReasonCode, SpoolKey,
+    Failure, JobFailure, JobOutcome, Lane, LeaseError, LeasedJob, ReasonCode, SpoolKey,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -116,13 +116,19 @@ impl Attempt<'_> {
 
     /// The pack that the job was made for. Another one under the same name would be another job.
     fn pack(&self, protocol: &Protocol) -> Result<Arc<Pack>, AttemptError> {
-        let pack = self.worker.packs.get(&protocol.model);
+        let name = match self.lease.lane {
+            Lane::Production => &protocol.model,
+            Lane::Shadow => protocol.shadow.as_ref().ok_or_else(|| {
+                fail(PROTOCOL_UNKNOWN, "the protocol's revision names no candidate")
+            })?,
+        };
+        let pack = self.worker.packs.get(name);
         let pack = pack.map_err(|error| self.retry(MODEL_UNAVAILABLE, error))?;
         let found = digest_of(&pack);
         if found != self.lease.pack_digest {
             let reason = format!(
-                "model {} is {found} here, the job was made for {}",
-                protocol.model, self.lease.pack_digest
+                "model {name} is {found} here, the job was made for {}",
+                self.lease.pack_digest
             );
             return Err(fail(MODEL_CHANGED, &reason));
         }
@@ -229,16 +235,21 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Which destination wants which forms. One that this process does not know gets those of the protocol.
+    /// Which destination wants which forms. What is compared is kept as a segmentation, and a candidate's results go
+    /// nowhere. A destination that this process does not know gets those of the protocol.
     fn shipping(&self, protocol: &Protocol) -> Shipping {
         let forms_of = |name: &String| {
             let destination = self.worker.destinations.iter().find(|d| d.name == *name);
             destination.and_then(|d| d.forms.clone()).unwrap_or_else(|| protocol.forms.clone())
         };
-        let destinations = protocol.destinations.iter();
+        let destinations = match self.lease.lane {
+            Lane::Production => protocol.destinations.as_slice(),
+            Lane::Shadow => return Shipping::of_candidate(),
+        };
         Shipping {
-            destinations: destinations.map(|name| (name.clone(), forms_of(name))).collect(),
+            destinations: destinations.iter().map(|name| (name.clone(), forms_of(name))).collect(),
             otherwise: protocol.forms.clone(),
+            compared: protocol.shadow.as_ref().map(|_| Forms::default()),
         }
     }
 
@@ -251,7 +262,8 @@ impl Attempt<'_> {
     ) -> Result<Ended, AttemptError> {
         let results = shipping.results(self.lease.job_id, &encoded);
         let Encoded { measurements: targets, findings, .. } = encoded;
-        for finding in &findings {
+        let is_production = self.lease.lane == Lane::Production;
+        for finding in findings.iter().filter(|_| is_production) {
             let kind = finding.kind.as_str();
             metrics::counter!("prosector_findings_total", "kind" => kind).increment(1);
         }
@@ -268,10 +280,14 @@ impl Attempt<'_> {
                     JobOutcome::Done { hold: Some(_), .. } => "held",
                     JobOutcome::Empty { .. } => "empty",
                 };
-                metrics::counter!("prosector_jobs_finished_total", "outcome" => word).increment(1);
-                let age = time::OffsetDateTime::now_utc() - self.lease.created_at;
-                metrics::histogram!("prosector_job_duration_seconds")
-                    .record(age.as_seconds_f64().max(0.0));
+                // What a candidate does is no measure of the service.
+                if is_production {
+                    metrics::counter!("prosector_jobs_finished_total", "outcome" => word)
+                        .increment(1);
+                    let age = time::OffsetDateTime::now_utc() - self.lease.created_at;
+                    metrics::histogram!("prosector_job_duration_seconds")
+                        .record(age.as_seconds_f64().max(0.0));
+                }
                 tracing::info!(outcome = word, "job finished");
                 Ok(Ended::Recorded)
             }

@@ -5,17 +5,20 @@
 
 mod attempt;
 mod device;
+mod shadow;
 mod shipping;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use prosector_storage::{AttemptLimit, JobFailure, LeasedJob, NextJob, ReasonCode, Spool, Store};
+use prosector_storage::{
+    AttemptLimit, JobFailure, Lane, LeasedJob, NextJob, Priority, ReasonCode, Spool, Store,
+};
 use time::OffsetDateTime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -26,6 +29,7 @@ use crate::open_packs::OpenPacks;
 use crate::queue::{Hint, Queue};
 
 pub(crate) use device::Device;
+use shadow::InHand;
 
 /// Jobs in hand: one computing, one being read or written.
 const JOBS_IN_HAND: usize = 2;
@@ -65,8 +69,20 @@ pub(crate) struct Worker {
     pub(crate) grace: Duration,
     /// Wait after which a job gets its turn, whatever its priority.
     pub(crate) ageing: Duration,
-    /// Jobs taken so far.
-    pub(crate) turns: AtomicU64,
+    /// What is counted while it works.
+    pub(crate) tally: Tally,
+}
+
+/// What a worker counts.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Jobs of production taken so far, but for stat jobs: nobody loses a turn to them.
+    turns: AtomicU64,
+    /// Jobs of production in hand.
+    in_hand: InHand,
+    /// Whether the last job was found without a message: hours that open, say, are announced by none, and many jobs
+    /// may have waited for them.
+    found_unannounced: AtomicBool,
 }
 
 impl Worker {
@@ -80,6 +96,7 @@ impl Worker {
         let stat_hands = Arc::new(Semaphore::new(STAT_JOBS_IN_HAND));
         let stop_now = CancellationToken::new();
         let mut jobs = JoinSet::new();
+        jobs.spawn(Arc::clone(&worker).run_shadow_lane(cancel.clone()));
         loop {
             let hand = tokio::select! {
                 () = cancel.cancelled() => break,
@@ -101,7 +118,12 @@ impl Worker {
             };
             if let Some(lease) = lease {
                 let (worker, stop_now) = (Arc::clone(&worker), stop_now.clone());
-                jobs.spawn(async move { worker.work_on(lease, hand, stop_now).await });
+                let held = (worker.tally.in_hand.hold(), hand);
+                jobs.spawn(async move {
+                    let ended = worker.work_on(&lease, stop_now).await;
+                    drop(held);
+                    ended
+                });
             }
         }
         let grace = tokio::time::sleep(worker.grace);
@@ -134,7 +156,7 @@ impl Worker {
     /// A hint says that there is a job, and names one; which one is taken is for the store to say, where the most
     /// urgent is known whatever the order in which messages come.
     async fn next_job(&self) -> Option<LeasedJob> {
-        if self.queue.rings_once() {
+        if self.queue.rings_once() || self.tally.found_unannounced.load(Ordering::Relaxed) {
             // One ring may stand for many jobs.
             if let Ok(Some(lease)) = self.lease(self.turn()).await {
                 return Some(lease);
@@ -156,6 +178,8 @@ impl Worker {
             }
         };
         let lease = self.lease(self.turn()).await;
+        let is_unannounced = matches!((&hint, &lease), (Hint::AnyJob, Ok(Some(_))));
+        self.tally.found_unannounced.store(is_unannounced, Ordering::Relaxed);
         if lease.is_ok()
             && let Err(error) = hint.acknowledge().await
         {
@@ -169,7 +193,7 @@ impl Worker {
 
     /// Which job is next: mostly the most urgent, now and then the one that has waited longest.
     fn turn(&self) -> NextJob {
-        if self.turns.load(Ordering::Relaxed) % TURNS == TURNS - 1 {
+        if self.tally.turns.load(Ordering::Relaxed) % TURNS == TURNS - 1 {
             return NextJob::LongestWaiting(self.ageing);
         }
         NextJob::MostUrgent
@@ -179,8 +203,11 @@ impl Worker {
     async fn lease(&self, next: NextJob) -> Result<Option<LeasedJob>, StoreAway> {
         match self.store.lease_job(next, &self.name, LEASE).await {
             Ok(lease) => {
-                if lease.is_some() {
-                    self.turns.fetch_add(1, Ordering::Relaxed);
+                let takes_a_turn = |lease: &LeasedJob| {
+                    lease.lane == Lane::Production && lease.priority != Priority::Stat
+                };
+                if lease.as_ref().is_some_and(takes_a_turn) {
+                    self.tally.turns.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(lease)
             }
@@ -195,23 +222,17 @@ impl Worker {
         }
     }
 
-    async fn work_on(
-        &self,
-        lease: LeasedJob,
-        hand: OwnedSemaphorePermit,
-        stop_now: CancellationToken,
-    ) -> Result<()> {
+    async fn work_on(&self, lease: &LeasedJob, stop_now: CancellationToken) -> Result<()> {
         let span = tracing::info_span!(
             "job",
             job.id = %lease.job_id,
             study.uid = %lease.study_instance_uid,
             series.uid = %lease.series_instance_uid,
             protocol = lease.protocol_name,
+            lane = %lease.lane,
             attempt = lease.attempt,
         );
-        let done = self.attempt_under_lease(&lease, stop_now).instrument(span).await;
-        drop(hand);
-        done
+        self.attempt_under_lease(lease, stop_now).instrument(span).await
     }
 
     /// Attempts the job while its lease is renewed; an attempt whose lease is lost is stopped.
@@ -221,7 +242,7 @@ impl Worker {
         stop_now: CancellationToken,
     ) -> Result<()> {
         tracing::info!("job started");
-        if lease.attempt == 1 {
+        if lease.attempt == 1 && lease.lane == Lane::Production {
             let waited = OffsetDateTime::now_utc() - lease.created_at;
             metrics::histogram!("prosector_dispatch_latency_seconds")
                 .record(waited.as_seconds_f64().max(0.0));
@@ -251,7 +272,11 @@ impl Worker {
         match ended {
             Ok(attempt::Ended::Recorded) => Ok(()),
             Ok(attempt::Ended::Abandoned) => {
-                let given_back = self.store.give_back(lease, ReasonCode::WORKER_DRAINED).await;
+                let why = match lease.lane {
+                    Lane::Production => ReasonCode::WORKER_DRAINED,
+                    Lane::Shadow => ReasonCode::YIELDED,
+                };
+                let given_back = self.store.give_back(lease, why).await;
                 if let Err(error) = given_back {
                     tracing::info!(
                         error = format!("{:#}", anyhow::Error::new(error)),
@@ -269,8 +294,10 @@ impl Worker {
     }
 
     async fn record_failure(&self, lease: &LeasedJob, failure: JobFailure) {
-        metrics::counter!("prosector_job_failures_total", "reason" => failure.reason_code.to_string())
-            .increment(1);
+        if lease.lane == Lane::Production {
+            metrics::counter!("prosector_job_failures_total", "reason" => failure.reason_code.to_string())
+                .increment(1);
+        }
         tracing::warn!(
             reason_code = %failure.reason_code,
             reason = failure.reason,

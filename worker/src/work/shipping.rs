@@ -14,15 +14,23 @@ pub(super) struct Shipping {
     pub(super) destinations: Vec<(String, Forms)>,
     /// What is kept where there is no destination.
     pub(super) otherwise: Forms,
+    /// What is kept beside all of it, to be compared.
+    pub(super) compared: Option<Forms>,
 }
 
 impl Shipping {
+    /// A segmentation that goes nowhere.
+    pub(super) fn of_candidate() -> Self {
+        Self { destinations: Vec::new(), otherwise: Forms::default(), compared: None }
+    }
+
     /// Every list that objects must be there for.
     pub(super) fn lists(&self) -> Vec<Forms> {
-        if self.destinations.is_empty() {
-            return vec![self.otherwise.clone()];
-        }
-        self.destinations.iter().map(|(_, forms)| forms.clone()).collect()
+        let wanted: Vec<Forms> = match self.destinations.as_slice() {
+            [] => vec![self.otherwise.clone()],
+            destinations => destinations.iter().map(|(_, forms)| forms.clone()).collect(),
+        };
+        wanted.into_iter().chain(self.compared.clone()).collect()
     }
 
     /// The objects as results, each with the destinations that it goes to at once.
