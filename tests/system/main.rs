@@ -3,6 +3,7 @@
 
 mod architecture;
 mod audit;
+mod browser;
 mod commitment;
 mod dicomweb;
 mod durability;

@@ -1,7 +1,8 @@
 //! The product, run as a user runs it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -184,6 +185,27 @@ impl Prosector {
         }
         waited.with_context(|| format!("log of prosector: {}", self.log()))
     }
+}
+
+/// A users file with a person of each role, called like the role, who signs in with `password`.
+///
+/// # Errors
+/// When `prosector user hash` refuses.
+pub fn users_file(roles: &[&str], password: &str) -> Result<String> {
+    let mut entries = String::new();
+    for &role in roles {
+        let arguments = ["user", "hash", role, "--role", role];
+        let mut child = Command::new(binary()?)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("run prosector")?;
+        child.stdin.take().context("standard input is piped")?.write_all(password.as_bytes())?;
+        entries.push_str(&said(&arguments, &child.wait_with_output()?)?);
+    }
+    Ok(entries)
 }
 
 /// What a command printed, or the error that it ended with.

@@ -200,7 +200,7 @@ async fn every_answer_keeps_browsers_on_a_short_lead() {
         let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
         assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
-        assert_eq!(headers[header::REFERRER_POLICY], "no-referrer", "{path}");
+        assert_eq!(headers[header::REFERRER_POLICY], "same-origin", "{path}");
         assert!(headers.contains_key(header::CACHE_CONTROL), "{path}");
     }
     assert_eq!(site.get("/").await.headers()[header::CACHE_CONTROL], "no-store");

@@ -47,7 +47,7 @@ pub(super) fn auditor() -> Router<Facts> {
     Router::new().route("/audit", get(audit::form).post(audit::search))
 }
 
-/// Style and script, built in as they are.
+/// Style, script and icon, built in as they are.
 pub(super) fn files() -> Router<Facts> {
     let file = |kind: &'static str, text: &'static str| {
         get(move || async move { ([(header::CONTENT_TYPE, kind)], text).into_response() })
@@ -61,6 +61,7 @@ pub(super) fn files() -> Router<Facts> {
             "/static/page.js",
             file("text/javascript; charset=utf-8", include_str!("../../../static/page.js")),
         )
+        .route("/static/icon.svg", file("image/svg+xml", include_str!("../../../static/icon.svg")))
 }
 
 /// What surrounds every page.
