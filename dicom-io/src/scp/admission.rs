@@ -100,14 +100,16 @@ pub(super) async fn serve_connection<S, R>(
     }
 
     link.reserve(RECEIVE_BUFFER_BYTES);
-    let Negotiated { calling_ae_title, called_ae_title, contexts, peer_max_pdu_bytes, .. } =
-        negotiated;
+    let Negotiated {
+        calling_ae_title, called_ae_title, contexts, refused, peer_max_pdu_bytes, ..
+    } = negotiated;
     let info = Arc::new(AssociationInfo {
         id: Uuid::new_v4(),
         calling_ae_title,
         called_ae_title,
         peer,
         tls,
+        refused,
     });
     let span = tracing::info_span!(
         "association",

@@ -21,6 +21,7 @@ pub use policy::{
     ScpTimeouts,
 };
 pub use receiver::{
-    AssociationEnd, AssociationInfo, AssociationOutcome, CommitmentAnswer, InstanceReceiver,
-    InstanceSink, ReceivedInstance, RejectedAssociation, StoreRequest,
+    AssociationEnd, AssociationInfo, AssociationOutcome, CommitmentAnswer, ContextRefusal,
+    InstanceReceiver, InstanceSink, ReceivedInstance, RefusedSopClass, RejectedAssociation,
+    StoreRequest,
 };

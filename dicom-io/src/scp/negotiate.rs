@@ -12,6 +12,7 @@ use dicom_ul::pdu::{
 };
 
 use super::policy::{RejectReason, ScpConfig};
+use super::receiver::{ContextRefusal, RefusedSopClass};
 use crate::dimse::{COMMITMENT_SYNTAXES, STORAGE_COMMITMENT};
 use crate::part10::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 use crate::tls::TlsPeer;
@@ -37,6 +38,8 @@ pub(super) struct Negotiated {
     pub(super) calling_ae_title: AeTitle,
     pub(super) called_ae_title: AeTitle,
     pub(super) contexts: BTreeMap<u8, AcceptedContext>,
+    /// See [`AssociationInfo::refused`](super::AssociationInfo::refused).
+    pub(super) refused: Vec<RefusedSopClass>,
     pub(super) answer: Pdu,
     /// Longest PDU that the peer takes; 0 for no limit.
     pub(super) peer_max_pdu_bytes: u32,
@@ -114,8 +117,50 @@ pub(super) fn negotiate(
         presentation_contexts: results,
         user_variables,
     });
+    let refused = refused_sop_classes(config, request, &contexts);
     let peer_max_pdu_bytes = request.max_pdu_bytes;
-    Ok(Negotiated { calling_ae_title, called_ae_title, contexts, answer, peer_max_pdu_bytes })
+    Ok(Negotiated {
+        calling_ae_title,
+        called_ae_title,
+        contexts,
+        refused,
+        answer,
+        peer_max_pdu_bytes,
+    })
+}
+
+fn refused_sop_classes(
+    config: &ScpConfig,
+    request: &AssociationRequest,
+    contexts: &BTreeMap<u8, AcceptedContext>,
+) -> Vec<RefusedSopClass> {
+    let mut refused: BTreeMap<SopClassUid, RefusedSopClass> = BTreeMap::new();
+    for proposed in &request.presentation_contexts {
+        let Ok(sop_class_uid) = proposed.abstract_syntax.parse::<SopClassUid>() else { continue };
+        let is_accepted = contexts.values().any(|context| {
+            matches!(context, AcceptedContext::Storage { sop_class_uid: accepted, .. } if *accepted == sop_class_uid)
+        });
+        let is_taken = config.storage_sop_classes.contains(&sop_class_uid);
+        if is_accepted || !(is_taken || contexts.is_empty()) {
+            continue;
+        }
+        let reason = if is_taken {
+            ContextRefusal::TransferSyntaxes
+        } else {
+            ContextRefusal::AbstractSyntax
+        };
+        let known = refused.entry(sop_class_uid.clone()).or_insert(RefusedSopClass {
+            sop_class_uid,
+            transfer_syntax_uids: Vec::new(),
+            reason,
+        });
+        for syntax in proposed.transfer_syntaxes.iter().filter_map(|uid| uid.parse().ok()) {
+            if !known.transfer_syntax_uids.contains(&syntax) {
+                known.transfer_syntax_uids.push(syntax);
+            }
+        }
+    }
+    refused.into_values().collect()
 }
 
 fn decide(
@@ -264,6 +309,28 @@ mod tests {
         ];
         assert_eq!(reasons, expected);
         assert_eq!(negotiated.contexts.keys().collect::<Vec<_>>(), [&5]);
+        assert_eq!(negotiated.refused, [], "CT images can be sent");
+    }
+
+    #[test]
+    fn names_the_sop_classes_that_the_peer_cannot_send() {
+        const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
+        let (mpeg, lossless) = ("1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.101");
+        let one_of_two =
+            request(&[(1, MR, &["1.2.840.10008.1.2"]), (3, CT, &[mpeg]), (5, CT, &[lossless])]);
+        let nothing = request(&[(1, SECONDARY_CAPTURE, &["1.2.840.10008.1.2"])]);
+        let refused = |request: &AssociationRequest| {
+            let negotiated = negotiate(&config(), request, peer(), None).unwrap();
+            let refused = negotiated.refused.into_iter();
+            let told = |r: RefusedSopClass| {
+                (r.sop_class_uid.to_string(), r.transfer_syntax_uids.len(), r.reason)
+            };
+            refused.map(told).collect::<Vec<_>>()
+        };
+
+        assert_eq!(refused(&one_of_two), [(CT.to_owned(), 2, ContextRefusal::TransferSyntaxes)]);
+        let class = SECONDARY_CAPTURE.to_owned();
+        assert_eq!(refused(&nothing), [(class, 1, ContextRefusal::AbstractSyntax)]);
     }
 
     #[test]

@@ -113,6 +113,39 @@ pub struct AssociationInfo {
     pub peer: SocketAddr,
     /// What TLS says of them; nothing on a clear port.
     pub tls: Option<TlsPeer>,
+    /// What they proposed to send and cannot: a SOP class that we take, in no transfer syntax that we take; and where
+    /// nothing at all was accepted, SOP classes that we do not take.
+    pub refused: Vec<RefusedSopClass>,
+}
+
+/// A SOP class that a peer proposed, for which no presentation context was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedSopClass {
+    /// The SOP class.
+    pub sop_class_uid: SopClassUid,
+    /// The transfer syntaxes that were proposed for it, well-formed ones alone.
+    pub transfer_syntax_uids: Vec<TransferSyntaxUid>,
+    /// Why.
+    pub reason: ContextRefusal,
+}
+
+/// Why presentation contexts of a SOP class were refused (PS3.8 9.3.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContextRefusal {
+    /// Abstract syntax not supported.
+    AbstractSyntax,
+    /// Transfer syntaxes not supported.
+    TransferSyntaxes,
+}
+
+impl ContextRefusal {
+    /// A short word for logs and the audit trail.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AbstractSyntax => "abstract syntax not supported",
+            Self::TransferSyntaxes => "transfer syntaxes not supported",
+        }
+    }
 }
 
 /// An association that was refused, for logs, counters and the audit trail.
