@@ -13,13 +13,15 @@ use uuid::Uuid;
 use crate::digest::Sha256Digest;
 use crate::store::DatabaseError;
 use crate::store::instant::to_text;
-use crate::store::sql::{Row, Transaction, Value, places, values};
+use crate::store::sql::{Row, Statement, Transaction, Value, places, values};
 
 use super::Event;
 
 /// Columns of `event`, and how many rows go into one insert.
 const WIDTH: usize = 14;
 const ROWS: usize = 100;
+/// Entries of a statement that connections keep prepared.
+const FEW: usize = 8;
 
 /// The text columns of an entry, exactly as stored.
 pub(crate) struct Entry {
@@ -104,9 +106,12 @@ pub(crate) async fn append(
     actor: &str,
     events: &[Event],
 ) -> Result<(), DatabaseError> {
+    if events.is_empty() {
+        return Ok(());
+    }
     let head = transaction
         .row(
-            crate::store::sql::Statement::Each {
+            Statement::Each {
                 postgres: "select seq, hash, recorded_at from ledger_head where head_id = 1 for update",
                 sqlite: "select seq, hash, recorded_at from ledger_head where head_id = 1",
             },
@@ -118,8 +123,11 @@ pub(crate) async fn append(
     let mut hash: Sha256Digest = head.get("hash")?;
     let recorded_at = transaction.now().max(head.get("recorded_at")?);
 
-    for events in events.chunks(ROWS) {
-        let mut bound = Vec::with_capacity(events.len() * WIDTH);
+    // The head is held until the commit, and every process waits for it: as few statements as there can be.
+    let chunks = events.chunks(ROWS);
+    let last = chunks.len() - 1;
+    for (index, events) in chunks.enumerate() {
+        let mut bound = Vec::with_capacity(events.len() * WIDTH + 3);
         for event in events {
             seq += 1;
             let entry = Entry::new(seq, recorded_at, actor, event);
@@ -132,19 +140,30 @@ pub(crate) async fn append(
             bound.push(Value::Uuid(event.association_id.map(Into::into)));
             bound.extend(values![destination, detail, previous_hash, hash]);
         }
-        let statement = format!(
+        let insert = format!(
             "insert into event (seq, recorded_at, kind, reason_code, actor, study_instance_uid, \
              series_instance_uid, sop_instance_uid, job_id, association_id, destination, detail, previous_hash, hash) \
              values {}",
             places(0, events.len(), WIDTH)
         );
-        transaction.execute(statement, bound).await?;
+        let advance = |from: usize| {
+            let [seq, hash, recorded_at] = [from + 1, from + 2, from + 3];
+            format!(
+                "update ledger_head set seq = ${seq}, hash = ${hash}, recorded_at = ${recorded_at} where head_id = 1"
+            )
+        };
+        let keep = |text| if events.len() <= FEW { Statement::Kept(text) } else { text.into() };
+        let head = values![seq, hash, recorded_at];
+        if index < last {
+            transaction.execute(insert, bound).await?;
+        } else if transaction.is_postgres() {
+            let text = format!("with appended as ({insert}) {}", advance(bound.len()));
+            bound.extend(head);
+            transaction.execute(keep(text), bound).await?;
+        } else {
+            transaction.execute(keep(insert), bound).await?;
+            transaction.execute(Statement::Kept(advance(0)), head).await?;
+        }
     }
-    transaction
-        .execute(
-            "update ledger_head set seq = $1, hash = $2, recorded_at = $3 where head_id = 1",
-            values![seq, hash, recorded_at],
-        )
-        .await?;
     Ok(())
 }

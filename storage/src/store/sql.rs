@@ -19,6 +19,8 @@ pub(crate) enum Statement {
     Each { postgres: &'static str, sqlite: &'static str },
     /// Put together from fixed pieces and parameter numbers; never from values.
     Built(String),
+    /// The same, in so few shapes that connections keep them prepared.
+    Kept(String),
 }
 
 impl From<&'static str> for Statement {
@@ -53,6 +55,7 @@ impl Statement {
         match self {
             Self::Shared(text) | Self::Each { postgres: text, .. } => (text.into_sql_str(), true),
             Self::Built(text) => (AssertSqlSafe(text).into_sql_str(), false),
+            Self::Kept(text) => (AssertSqlSafe(text).into_sql_str(), true),
         }
     }
 
@@ -60,6 +63,7 @@ impl Statement {
         match self {
             Self::Shared(text) | Self::Each { sqlite: text, .. } => (text.into_sql_str(), true),
             Self::Built(text) => (AssertSqlSafe(text).into_sql_str(), false),
+            Self::Kept(text) => (AssertSqlSafe(text).into_sql_str(), true),
         }
     }
 }
@@ -368,6 +372,11 @@ impl Transaction {
     /// The database's time at the beginning, in whole microseconds.
     pub(crate) fn now(&self) -> OffsetDateTime {
         self.now
+    }
+
+    /// Whether a statement may change two tables at once.
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.inner, Inner::Postgres(_))
     }
 
     /// Executes a statement and returns how many rows it touched.
