@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod audit_forwarding;
 mod commitment;
 mod delivery;
 mod digest;
@@ -22,6 +23,7 @@ pub use audit::{
     ParseCursorError, Recognised, ResultSummary, Sender, SeriesSummary, StoredInstance, StudyStory,
     StudySummary, Why, WhyEntry, WhyWhat,
 };
+pub use audit_forwarding::{AuditAssociation, AuditBatch, AuditEntry};
 pub use commitment::{
     AwaitedDelivery, Commitment, CommitmentReference, CommitmentVerdict, DeliveryVerdict,
     NewCommitment, Reported,

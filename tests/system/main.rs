@@ -3,6 +3,7 @@
 
 mod architecture;
 mod audit;
+mod audit_messages;
 mod browser;
 mod commitment;
 mod dicomweb;

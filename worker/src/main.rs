@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod audit_trail;
 mod backoff;
 mod cli;
 mod config;

@@ -52,17 +52,36 @@ impl TlsConnector {
         Ok(Self(Arc::new(Reloading::load(files)?)))
     }
 
-    /// The client's side of a handshake with whoever answers for `host`.
+    /// The client's side of a handshake with whoever answers for `host`, for a protocol other than DICOM's.
+    ///
+    /// # Errors
+    /// Why no encrypted connection came about.
+    pub async fn encrypt(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, TlsRefusal> {
+        self.handshake(stream, host).await
+    }
+
+    /// The same, for ours.
     pub(crate) async fn connect(
         &self,
         stream: TcpStream,
         host: &str,
     ) -> Result<Transport, TlsRefusal> {
+        Ok(Transport::Encrypted(Box::new(self.handshake(stream, host).await?)))
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> Result<TlsStream<TcpStream>, TlsRefusal> {
         let name = self.0.source().server_name.as_deref().unwrap_or(host);
         let name = server_name(name).ok_or(TlsRefusal::OtherName)?;
         let connecting = tokio_rustls::TlsConnector::from(self.0.current()).connect(name, stream);
-        let stream = connecting.await.map_err(|error| TlsRefusal::of_handshake(&error))?;
-        Ok(Transport::Encrypted(Box::new(stream)))
+        connecting.await.map_err(|error| TlsRefusal::of_handshake(&error))
     }
 }
 

@@ -177,7 +177,10 @@ fn about_instances(entries: &[WhyEntry], answers: &mut Vec<Answer>) {
             WhyWhat::Copy { kind } => kind.as_str(),
             WhyWhat::Event { kind: EventKind::InstanceConflict, .. } => "conflict",
             WhyWhat::Event { kind: EventKind::OwnResultReturned, .. } => "own_result",
-            WhyWhat::Event { kind: EventKind::InstanceRefused, .. } => "refused",
+            WhyWhat::Event {
+                kind: EventKind::InstanceRefused | EventKind::ContextsRefused,
+                ..
+            } => "refused",
             _ => continue,
         };
         let Some(code) = entry.reason_code.clone() else { continue };

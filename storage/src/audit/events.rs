@@ -101,6 +101,19 @@ impl Store {
         self.record(Event::new(EventKind::IdentifiersRead).with(detail)).await
     }
 
+    /// Records that somebody reads entries of the ledger: to answer what, through which `channel`.
+    ///
+    /// # Errors
+    /// Where the database cannot do it.
+    pub async fn note_ledger_reading(
+        &self,
+        question: &str,
+        channel: &str,
+    ) -> Result<(), DatabaseError> {
+        let detail = json!({ "question": question, "channel": channel });
+        self.record(Event::new(EventKind::LedgerRead).with(detail)).await
+    }
+
     /// Records something that changes no other state: a start, a stop, a refused instance, an access to identifiers.
     ///
     /// # Errors

@@ -128,8 +128,8 @@ pub struct Why {
     pub recognised: BTreeSet<Recognised>,
     /// The studies concerned.
     pub studies: Vec<StudyStory>,
-    /// Where no study is known: refusals of the very instance that was asked for, or else the last associations and
-    /// instances that were refused, newest first.
+    /// Where no study is known: refusals of the very instance that was asked for, or else the last connections,
+    /// associations, presentation contexts and instances that were refused, newest first.
     pub recent_refusals: Vec<RecordedEvent>,
 }
 
@@ -295,7 +295,8 @@ impl Store {
         if !associations.is_empty() {
             let statement = format!(
                 "select {} from event \
-                  where study_instance_uid is null and kind = 'association_ended' and association_id in {} \
+                  where study_instance_uid is null and kind in ('association_ended', 'contexts_refused') \
+                    and association_id in {} \
                   order by seq",
                 event_columns!(),
                 places(0, 1, associations.len())
@@ -438,7 +439,9 @@ impl Store {
                 concat!(
                     "select ",
                     event_columns!(),
-                    " from event where kind in ('association_rejected', 'instance_refused') \
+                    " from event \
+                      where kind in ('association_rejected', 'connection_refused', 'contexts_refused', \
+                                     'instance_refused') \
                       order by seq desc limit $1"
                 ),
                 values![REFUSALS],

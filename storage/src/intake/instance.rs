@@ -417,12 +417,18 @@ async fn advance_series(
     struct Arrived {
         new: Vec<String>,
         duplicates: u64,
+        sop_classes: BTreeMap<String, u64>,
     }
     let now = transaction.now();
     let mut arrivals: BTreeMap<_, Arrived> = BTreeMap::new();
     for (instance, outcome) in batch.iter().zip(outcomes) {
         let key =
             (&instance.series_instance_uid, &instance.study_instance_uid, instance.association_id);
+        let is_told = matches!(outcome, InstanceOutcome::New | InstanceOutcome::Duplicate { .. });
+        if is_told {
+            let sop_classes = &mut arrivals.entry(key).or_default().sop_classes;
+            *sop_classes.entry(instance.sop_class_uid.to_string()).or_default() += 1;
+        }
         match outcome {
             InstanceOutcome::New => {
                 let line = format!("{} {}\n", instance.sop_instance_uid, instance.sha256);
@@ -450,7 +456,7 @@ async fn advance_series(
             .of_series(study, series)
             .of_association(association_id)
             .with(json!({
-                "new": count, "duplicates": arrived.duplicates,
+                "new": count, "duplicates": arrived.duplicates, "sop_classes": arrived.sop_classes,
                 "instances_sha256": instances_sha256.to_string(),
             }));
         transaction.record(event);

@@ -24,6 +24,10 @@ words! {
     ProtocolRegistered = "protocol_registered",
     /// An association request was refused.
     AssociationRejected = "association_rejected",
+    /// A connection ended before an association could be asked for, as TLS did not come about.
+    ConnectionRefused = "connection_refused",
+    /// Of what a peer proposed to send on an accepted association, something cannot be taken.
+    ContextsRefused = "contexts_refused",
     /// An association ended.
     AssociationEnded = "association_ended",
     /// Instances of one series became durable.
@@ -94,6 +98,8 @@ words! {
     Purged = "purged",
     /// Someone read patient identifiers or searched by them.
     IdentifiersRead = "identifiers_read",
+    /// Someone read entries of the ledger.
+    LedgerRead = "ledger_read",
     /// A person signed in to the page.
     SignedIn = "signed_in",
     /// Somebody tried to sign in and was refused.

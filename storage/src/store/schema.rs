@@ -80,6 +80,18 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0071_protocol_rules.sql"),
         include_str!("../../../migrations/sqlite/0071_protocol_rules.sql"),
     ),
+    (
+        74,
+        "audit_forwarding",
+        include_str!("../../../migrations/postgres/0074_audit_forwarding.sql"),
+        include_str!("../../../migrations/sqlite/0074_audit_forwarding.sql"),
+    ),
+    (
+        75,
+        "event_by_association",
+        include_str!("../../../migrations/postgres/0075_event_by_association.sql"),
+        include_str!("../../../migrations/sqlite/0075_event_by_association.sql"),
+    ),
 ];
 
 /// Why a database is not one that this version can work with.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at whatever it did not expect")]
 
 mod audit;
+mod audit_forwarding;
 mod bench;
 mod commitment;
 mod delivery;

@@ -18,6 +18,9 @@ use crate::bench::{
 
 on_both! {
     an_association_under_a_wrong_title,
+    a_connection_without_the_tls_that_is_asked_for,
+    a_sender_whose_transfer_syntaxes_are_refused,
+    a_sender_of_whose_sop_classes_one_is_refused,
     an_instance_that_the_disk_reserve_refused,
     a_series_that_still_arrives,
     a_series_that_is_no_volume,
@@ -86,6 +89,49 @@ async fn an_association_under_a_wrong_title(bench: Bench) {
     assert!(why.studies.is_empty() && why.recognised.is_empty());
     assert_eq!(why.recent_refusals[0].event.reason_code, Some(code));
     assert_eq!(why.recent_refusals[0].event.detail["calling_ae_title"], "MODALITY");
+}
+
+async fn a_connection_without_the_tls_that_is_asked_for(bench: Bench) {
+    let code = ReasonCode::new("certificate_of_unknown_authority");
+    let event = Event::new(EventKind::ConnectionRefused).because(code.clone());
+    bench.store.record(event.with(json!({ "peer_address": "10.0.0.7" }))).await.unwrap();
+
+    let why = bench.store.why(&Phi::new("ACCESSION-0".to_owned())).await.unwrap();
+
+    assert_eq!(why.recent_refusals[0].event.reason_code, Some(code));
+    assert_eq!(why.recent_refusals[0].event.detail["peer_address"], "10.0.0.7");
+}
+
+fn refused_syntaxes() -> Event {
+    let code = ReasonCode::new("transfer_syntaxes_not_supported");
+    Event::new(EventKind::ContextsRefused).because(code).with(json!({
+        "calling_ae_title": "MODALITY", "sop_classes": [{ "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2" }],
+    }))
+}
+
+async fn a_sender_whose_transfer_syntaxes_are_refused(bench: Bench) {
+    let association = bench.associate().await;
+    let event = refused_syntaxes().of_association(Some(association));
+    bench.store.record(event.clone()).await.unwrap();
+
+    let why = bench.store.why(&Phi::new("ACCESSION-0".to_owned())).await.unwrap();
+
+    assert_eq!(why.recent_refusals.len(), 1);
+    assert_eq!(why.recent_refusals[0].event, event);
+}
+
+async fn a_sender_of_whose_sop_classes_one_is_refused(bench: Bench) {
+    let association = bench.associate().await;
+    bench.store.record(refused_syntaxes().of_association(Some(association))).await.unwrap();
+    let mut taken = instance(1, 1);
+    taken.association_id = Some(association);
+    bench.store.record_instances(&[taken]).await.unwrap();
+
+    answers(
+        &bench,
+        &[("arriving", "still_arriving"), ("refused", "transfer_syntaxes_not_supported")],
+    )
+    .await;
 }
 
 async fn an_instance_that_the_disk_reserve_refused(bench: Bench) {

@@ -11,5 +11,6 @@ pub mod prosector;
 pub mod python;
 pub mod rabbitmq;
 mod service;
+pub mod syslog;
 
 pub use service::{Service, free_port, material, wait_until};

@@ -6,13 +6,13 @@
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json};
 use dicom_types::Phi;
 use prosector_storage::{AuditFilter, Cursor, EventFilter, JobState, Listing, Page};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use super::access::Caller;
 use super::{Facts, Refusal};
 use crate::cli::{Format, Table, parse_time};
 use crate::views::View;
@@ -44,13 +44,10 @@ pub(super) struct Question {
     format: Option<String>,
 }
 
-/// The routes; who may take them is the caller's to say.
-pub(super) fn routes() -> Router<Facts> {
-    Router::new().route("/api/v1/audit/{what}", get(ask_in_address).post(ask_in_body))
-}
-
-async fn ask_in_address(
+/// `GET /api/v1/audit/{what}`.
+pub(super) async fn ask_in_address(
     facts: State<Facts>,
+    caller: Extension<Caller>,
     what: Path<String>,
     Query(question): Query<Question>,
 ) -> Result<Response, Refusal> {
@@ -59,23 +56,26 @@ async fn ask_in_address(
             "an identifier does not belong into an address: POST it as JSON",
         ));
     }
-    answer(facts, what, question).await
+    answer(facts, caller, what, question).await
 }
 
-async fn ask_in_body(
+/// `POST /api/v1/audit/{what}`.
+pub(super) async fn ask_in_body(
     facts: State<Facts>,
+    caller: Extension<Caller>,
     what: Path<String>,
     Json(question): Json<Question>,
 ) -> Result<Response, Refusal> {
-    answer(facts, what, question).await
+    answer(facts, caller, what, question).await
 }
 
 async fn answer(
     State(facts): State<Facts>,
+    Extension(caller): Extension<Caller>,
     Path(what): Path<String>,
     question: Question,
 ) -> Result<Response, Refusal> {
-    let store = &facts.store;
+    let store = facts.store.acting_as(&caller.actor());
     let filter = question.filter()?;
     let format = question.format()?;
     if !matches!(what.as_str(), "studies" | "instances" | "jobs" | "events") {
@@ -91,6 +91,7 @@ async fn answer(
         _ => {
             let limit = question.limit();
             let events = store.events(&question.events(filter)?, limit).await?;
+            store.note_ledger_reading("events", "api").await?;
             let is_full = events.len() == limit as usize;
             let next = events.last().filter(|_| is_full).map(|event| event.seq.to_string());
             rows(&events, next, format)

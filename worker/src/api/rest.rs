@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::{Caller, Role};
-use super::{Facts, Refusal, health, ordered, picture};
+use super::{Facts, Refusal, audit, health, ordered, picture};
 use crate::routing::{self, decide};
 use crate::views::{self, View, why_object};
 
@@ -47,6 +47,12 @@ pub(super) fn operations() -> Vec<Operation> {
         needed: Some(Role::Operator),
         handler,
     };
+    let audit = |method, handler| Operation {
+        path: "/api/v1/audit/{what}",
+        method,
+        needed: Some(Role::Auditor),
+        handler,
+    };
     vec![
         Operation {
             path: "/api/v1/openapi.json",
@@ -54,6 +60,8 @@ pub(super) fn operations() -> Vec<Operation> {
             needed: None,
             handler: get(description),
         },
+        audit(Method::GET, get(audit::ask_in_address)),
+        audit(Method::POST, post(audit::ask_in_body)),
         read("/api/v1/overview", get(overview)),
         read("/api/v1/studies", get(studies)),
         read("/api/v1/studies/{uid}", get(study)),
@@ -435,7 +443,11 @@ struct EventsWanted {
     job: Option<String>,
 }
 
-async fn events(State(facts): State<Facts>, Query(wanted): Query<EventsWanted>) -> Answer {
+async fn events(
+    State(facts): State<Facts>,
+    Extension(caller): Extension<Caller>,
+    Query(wanted): Query<EventsWanted>,
+) -> Answer {
     let filter = EventFilter {
         kind: parse(wanted.kind.as_deref(), "kind is none of an event")?,
         study_instance_uid: parse(wanted.study.as_deref(), "study is no UID")?,
@@ -444,9 +456,10 @@ async fn events(State(facts): State<Facts>, Query(wanted): Query<EventsWanted>) 
         after_seq: wanted.after_seq.unwrap_or(0).into(),
         ..EventFilter::default()
     };
-    let limit = rows(wanted.limit)?;
-    let rows: Vec<Value> =
-        facts.store.events(&filter, limit).await?.iter().map(View::object).collect();
+    let store = facts.store.acting_as(&caller.actor());
+    let events = store.events(&filter, rows(wanted.limit)?).await?;
+    store.note_ledger_reading("events", "api").await?;
+    let rows: Vec<Value> = events.iter().map(View::object).collect();
     Ok(Json(json!({ "rows": rows })))
 }
 

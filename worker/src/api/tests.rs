@@ -112,7 +112,8 @@ async fn every_operation_answers_at_its_place() {
         let path = operation
             .path
             .replace("{id}", "00000000-0000-0000-0000-000000000000")
-            .replace("{uid}", "1.2.3");
+            .replace("{uid}", "1.2.3")
+            .replace("{what}", "studies");
         let request = Request::builder().method(operation.method.clone()).uri(&path);
         let response = site.send(request.body(Body::empty()).unwrap()).await;
 

@@ -93,6 +93,7 @@ pub(super) async fn run(command: &Command, config: &Config) -> Result<Outcome> {
                 after_seq: *after_seq,
             };
             let events = store.events(&wanted, filter.limit()).await?;
+            ledger::note_reading(&store, "events").await;
             print_rows(&events, filter.format)?;
         }
         Command::Verify(arguments) => {

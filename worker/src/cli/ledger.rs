@@ -98,7 +98,19 @@ fn roots(
     Ok(Ok(roots))
 }
 
+/// Records that entries were read to answer `question`. A ledger that cannot be written to, a restored copy say, can be
+/// read all the same.
+pub(super) async fn note_reading(store: &Store, question: &str) {
+    if let Err(error) = store.note_ledger_reading(question, "cli").await {
+        tracing::warn!(
+            error = format!("{:#}", anyhow::Error::new(error)),
+            "not recorded that the ledger was read"
+        );
+    }
+}
+
 pub(super) async fn export(store: &Store) -> Result<()> {
+    note_reading(store, "export").await;
     let mut after_seq = i64::MIN;
     loop {
         let entries = store.export_ledger(after_seq, PAGE).await?;

@@ -39,9 +39,12 @@ fn story(why: &Why) -> String {
         text.push_str("nothing is known under these words: nothing of it was received\n");
         for event in &why.recent_refusals {
             let reason = event.event.reason_code.as_ref().map(ToString::to_string);
+            let detail = &event.event.detail;
+            let peer = detail["calling_ae_title"].as_str().or(detail["peer_address"].as_str());
+            let peer = peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "  refused lately: {} {} {}",
+                "  refused lately: {} {} {}{peer}",
                 time_text(event.recorded_at),
                 event.event.kind,
                 reason.unwrap_or_default()

@@ -214,6 +214,32 @@ pub(crate) struct RawAudit {
     pub(crate) roots: String,
     /// How often a root is signed; default `24h`.
     pub(crate) root_every: String,
+    /// Where audit messages go (IHE ATNA); default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) syslog: Option<RawAuditSyslog>,
+}
+
+/// `[audit.syslog]`: an audit repository that takes DICOM audit messages (PS3.15 A.5) over syslog with TLS (RFC 5425).
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawAuditSyslog {
+    /// Host and port of the repository; the port of syslog over TLS is 6514.
+    pub(crate) address: Option<String>,
+    /// Authorities, our certificate and its key; default: those whom the system trusts, and no certificate of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<RawClientTls>,
+    /// Whether messages name patient id and accession number; default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) patient_identifiers: Option<bool>,
+    /// `AuditSourceID`; default: the AE title of the listener.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source_id: Option<String>,
+    /// `AuditEnterpriseSiteID`; default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enterprise_site_id: Option<String>,
+    /// Longest wait for the connection, and for the repository to close it; default `10s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout: Option<String>,
 }
 
 /// `[log]`
@@ -270,7 +296,7 @@ pub(crate) struct RawDestination {
     pub(crate) proof: Option<String>,
     /// Encrypts the connection; default: in the clear.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tls: Option<RawDestinationTls>,
+    pub(crate) tls: Option<RawClientTls>,
     /// How long to wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) timeouts: Option<RawTimeouts>,
@@ -279,11 +305,11 @@ pub(crate) struct RawDestination {
     pub(crate) retry: Option<RawRetry>,
 }
 
-/// `tls` of a destination; an empty table is enough where the system trusts its certificate.
+/// `tls` of whom we call; an empty table is enough where the system trusts its certificate.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RawDestinationTls {
-    /// PEM file of the authorities that certify the destination; default: those that the system trusts.
+pub(crate) struct RawClientTls {
+    /// PEM file of the authorities that certify the other side; default: those that the system trusts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ca: Option<String>,
     /// PEM file of the certificate that we show.
@@ -292,7 +318,7 @@ pub(crate) struct RawDestinationTls {
     /// PEM file of its private key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
-    /// Name that the destination's certificate must be for; default: its host.
+    /// Name that its certificate must be for; default: its host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server_name: Option<String>,
 }

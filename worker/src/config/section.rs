@@ -153,6 +153,25 @@ pub(crate) struct Audit {
     pub(crate) roots: PathBuf,
     /// How often a root is signed.
     pub(crate) root_every: Duration,
+    /// Where audit messages go, if anywhere.
+    pub(crate) syslog: Option<AuditSyslog>,
+}
+
+/// An audit repository that takes DICOM audit messages over syslog with TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct AuditSyslog {
+    /// `host:port`.
+    pub(crate) address: String,
+    /// What encrypts the connection.
+    pub(crate) tls: TlsConnector,
+    /// Whether messages name patient id and accession number.
+    pub(crate) patient_identifiers: bool,
+    /// `AuditSourceID`.
+    pub(crate) source_id: String,
+    /// `AuditEnterpriseSiteID`.
+    pub(crate) enterprise_site_id: Option<String>,
+    /// Longest wait for the connection, and for its end.
+    pub(crate) timeout: Duration,
 }
 
 /// What is logged.

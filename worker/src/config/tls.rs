@@ -9,7 +9,7 @@ use dicom_io::tls::{
 };
 
 use super::problem::{FieldPath, Problems};
-use super::raw::{RawDestinationTls, RawListenerTls};
+use super::raw::{RawClientTls, RawListenerTls};
 use super::section::ListenerTls;
 use super::validate::{address_hint, parsed};
 
@@ -66,9 +66,9 @@ fn clients(
     }
 }
 
-/// `tls` of a destination.
-pub(super) fn destination(
-    raw: &RawDestinationTls,
+/// `tls` of whom we call.
+pub(super) fn client(
+    raw: &RawClientTls,
     path: &FieldPath,
     problems: &mut Problems,
 ) -> Option<TlsConnector> {

@@ -13,12 +13,12 @@ use dicom_types::AeTitle;
 use super::problem::{FieldPath, Problems};
 use super::quantity::{parse_duration, parse_size};
 use super::raw::{
-    RawApi, RawAudit, RawConfig, RawDestination, RawListener, RawLog, RawModel, RawRetry,
-    RawSelfTest, RawSpool, RawTimeouts,
+    RawApi, RawAudit, RawAuditSyslog, RawConfig, RawDestination, RawListener, RawLog, RawModel,
+    RawRetry, RawSelfTest, RawSpool, RawTimeouts,
 };
 use super::section::{
-    Api, Audit, Called, Completeness, Destination, DestinationKind, DimseDestination, Listener,
-    Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Spool, Store,
+    Api, Audit, AuditSyslog, Called, Completeness, Destination, DestinationKind, DimseDestination,
+    Listener, Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Spool, Store,
 };
 use super::{Config, ServiceUrl, compression, dicomweb, proof, tls};
 use crate::protocol::{Forms, Protocol};
@@ -50,9 +50,9 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     // A study is not complete before its series are.
     let study = study.max(quiet);
     let model = model(&raw.model, &root.key("model"), problems);
-    let audit = audit(&raw.audit, &root.key("audit"), problems);
-    let log = log(&raw.log, &root.key("log"), problems);
     let our_ae_title = listener.as_ref().map(|listener| &listener.ae_title);
+    let audit = audit(&raw.audit, our_ae_title, &root.key("audit"), problems);
+    let log = log(&raw.log, &root.key("log"), problems);
     let destinations = destinations(&raw.destinations, our_ae_title, problems);
     let names: HashSet<&str> =
         raw.destinations.iter().filter_map(|destination| destination.name.as_deref()).collect();
@@ -258,17 +258,66 @@ fn model(raw: &RawModel, path: &FieldPath, problems: &mut Problems) -> Model {
     Model { packs: PathBuf::from(&raw.packs), threads, memory_bytes, scratch }
 }
 
-fn audit(raw: &RawAudit, path: &FieldPath, problems: &mut Problems) -> Option<Audit> {
+fn audit(
+    raw: &RawAudit,
+    our_ae_title: Option<&AeTitle>,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> Option<Audit> {
     for (key, value) in [("root_key", &raw.root_key), ("roots", &raw.roots)] {
         if value.is_empty() {
             problems.error(&path.key(key), "must not be empty");
         }
     }
     let root_every = duration(&raw.root_every, &path.key("root_every"), problems);
+    let syslog = raw.syslog.as_ref();
+    let syslog =
+        syslog.and_then(|raw| audit_syslog(raw, our_ae_title, &path.key("syslog"), problems));
     Some(Audit {
         root_key: PathBuf::from(&raw.root_key),
         roots: PathBuf::from(&raw.roots),
         root_every: root_every?,
+        syslog,
+    })
+}
+
+fn audit_syslog(
+    raw: &RawAuditSyslog,
+    our_ae_title: Option<&AeTitle>,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> Option<AuditSyslog> {
+    let address_path = path.key("address");
+    match raw.address.as_deref() {
+        None => problems.error(&address_path, "missing"),
+        Some(address) if !is_host_and_port(address) => {
+            let message = format!("{address:?} is not host:port, as in \"10.1.2.3:6514\"");
+            problems.error(&address_path, message);
+        }
+        Some(_) => {}
+    }
+    for (key, value) in
+        [("source_id", &raw.source_id), ("enterprise_site_id", &raw.enterprise_site_id)]
+    {
+        let is_token = |text: &String| {
+            (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if value.as_ref().is_some_and(|text| !is_token(text)) {
+            problems
+                .error(&path.key(key), "is not 1 to 64 printable ASCII characters without blanks");
+        }
+    }
+    let timeout = raw.timeout.as_deref().unwrap_or("10s");
+    let timeout = duration(timeout, &path.key("timeout"), problems);
+    let tls = tls::client(&raw.tls.clone().unwrap_or_default(), &path.key("tls"), problems);
+    let source_id = raw.source_id.clone().or_else(|| our_ae_title.map(ToString::to_string));
+    Some(AuditSyslog {
+        address: raw.address.clone()?,
+        tls: tls?,
+        patient_identifiers: raw.patient_identifiers.unwrap_or(false),
+        source_id: source_id?,
+        enterprise_site_id: raw.enterprise_site_id.clone(),
+        timeout: timeout?,
     })
 }
 
@@ -337,7 +386,7 @@ fn destination_kind(
         problems.error(&path.key("commitment"), "only a destination with an ae_title commits");
     }
     let tls = raw.tls.as_ref();
-    let tls = tls.and_then(|tls| tls::destination(tls, &path.key("tls"), problems));
+    let tls = tls.and_then(|tls| tls::client(tls, &path.key("tls"), problems));
     if let Some(folder) = &raw.folder {
         if raw.tls.is_some() {
             problems.error(&path.key("tls"), "a folder has no connection to encrypt");

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use async_trait::async_trait;
 use dicom_io::dimse::{CommitmentReport, CommitmentRequest, Status, StoreStatus};
 use dicom_io::scp::{
-    AssociationInfo, AssociationOutcome, CommitmentAnswer, InstanceReceiver, InstanceSink,
-    ReceivedInstance, RejectedAssociation, StoreRequest,
+    AssociationInfo, AssociationOutcome, CommitmentAnswer, ContextRefusal, InstanceReceiver,
+    InstanceSink, ReceivedInstance, RejectedAssociation, StoreRequest,
 };
 use dicom_io::tls::TlsRefusal;
 use dicom_types::{AeTitle, SopInstanceUid};
@@ -17,13 +17,15 @@ use prosector_storage::{
     InstanceOutcome, Intake, NewAssociation, NewInstance, ReasonCode, Reported, Sha256Digest,
     Spool, SpoolKey, SpoolWriter, Store,
 };
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{commitment, facts};
 use crate::deliver;
 
+/// SOP classes named in one event about what was refused.
+const REFUSED_CLASSES: usize = 128;
 /// The spool keeps its reserve.
 const DISK_RESERVE: ReasonCode = ReasonCode::new("disk_reserve");
 
@@ -92,6 +94,14 @@ impl Receiver {
         }
     }
 
+    /// Records `event`, the news of a `what`, or says in the log that it could not.
+    async fn note(&self, event: Event, what: &'static str) {
+        if let Err(error) = self.store.record(event).await {
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::error!(error, what, "not recorded in the ledger");
+        }
+    }
+
     /// Whether the spool keeps its reserve and takes nothing more.
     fn is_full(&self) -> bool {
         self.spool.space().is_ok_and(|space| !space.admits(0))
@@ -112,6 +122,9 @@ impl InstanceReceiver for Receiver {
         match self.store.open_association(&new).await {
             Ok(id) => {
                 self.open.lock().await.insert(association.id, id);
+                for event in refused_contexts(association, id) {
+                    self.note(event, "refused presentation contexts").await;
+                }
             }
             // Its instances are refused one by one for as long as the store is away.
             Err(error) => tracing::error!(
@@ -121,9 +134,13 @@ impl InstanceReceiver for Receiver {
         }
     }
 
-    async fn connection_refused(&self, _peer: SocketAddr, refusal: TlsRefusal) {
+    async fn connection_refused(&self, peer: SocketAddr, refusal: TlsRefusal) {
         let reason = refusal.as_str();
         metrics::counter!("prosector_connections_refused_total", "reason" => reason).increment(1);
+        let event = Event::new(EventKind::ConnectionRefused)
+            .because(code(reason, "tls_refused"))
+            .with(json!({ "peer_address": peer.ip().to_string() }));
+        self.note(event, "refused connection").await;
     }
 
     async fn association_rejected(&self, rejected: &RejectedAssociation) {
@@ -136,13 +153,18 @@ impl InstanceReceiver for Receiver {
             reason = rejected.reason.as_str(),
             "association rejected"
         );
+        let reason = code(rejected.reason.as_str(), "association_rejected");
         let (Some(calling), Some(called)) = (&rejected.calling_ae_title, &rejected.called_ae_title)
         else {
-            return;
+            // A text that is no AE title is not repeated.
+            let event = Event::new(EventKind::AssociationRejected).because(reason).with(json!({
+                "calling_ae_title": rejected.calling_ae_title.as_ref().map(AeTitle::as_str),
+                "called_ae_title": rejected.called_ae_title.as_ref().map(AeTitle::as_str),
+                "peer_address": rejected.peer.ip().to_string(),
+            }));
+            return self.note(event, "rejected association").await;
         };
         let new = self.new_association(calling.clone(), called.clone(), rejected.peer);
-        let code = rejected.reason.as_str().to_ascii_lowercase().replace(' ', "_");
-        let reason = code.parse().unwrap_or(ReasonCode::new("association_rejected"));
         if let Err(error) = self.store.reject_association(&new, reason).await {
             tracing::error!(
                 error = format!("{:#}", anyhow::Error::new(error)),
@@ -177,12 +199,7 @@ impl InstanceReceiver for Receiver {
                 "calling_ae_title": request.association.calling_ae_title.as_str(),
                 "status": status.to_string(),
             }));
-        if let Err(error) = self.store.record(event).await {
-            tracing::error!(
-                error = format!("{:#}", anyhow::Error::new(error)),
-                "refused instance not recorded"
-            );
-        }
+        self.note(event, "refused instance").await;
     }
 
     async fn commitment_requested(
@@ -303,6 +320,49 @@ impl InstanceSink for Sink {
             Err(error) => refuse(&sop_instance_uid, error),
         }
     }
+}
+
+/// An event for each reason for which an accepted association cannot carry what its peer proposed.
+fn refused_contexts(association: &AssociationInfo, id: AssociationId) -> Vec<Event> {
+    let reasons = [ContextRefusal::TransferSyntaxes, ContextRefusal::AbstractSyntax];
+    let mut events = Vec::new();
+    for reason in reasons {
+        let refused = association.refused.iter().filter(|refused| refused.reason == reason);
+        let sop_classes: Vec<Json> = refused
+            .map(|refused| {
+                let syntaxes = refused.transfer_syntax_uids.iter().map(ToString::to_string);
+                json!({
+                    "sop_class_uid": refused.sop_class_uid.as_str(),
+                    "transfer_syntax_uids": syntaxes.collect::<Vec<_>>(),
+                })
+            })
+            .take(REFUSED_CLASSES)
+            .collect();
+        if sop_classes.is_empty() {
+            continue;
+        }
+        tracing::warn!(
+            peer.ae_title = %association.calling_ae_title,
+            reason = reason.as_str(),
+            sop_classes = sop_classes.len(),
+            "presentation contexts refused"
+        );
+        let event = Event::new(EventKind::ContextsRefused)
+            .because(code(reason.as_str(), "contexts_refused"))
+            .of_association(Some(id))
+            .with(json!({
+                "calling_ae_title": association.calling_ae_title.as_str(),
+                "sop_classes": sop_classes,
+            }));
+        events.push(event);
+    }
+    events
+}
+
+/// The words of a reason as a code: one of a closed set.
+fn code(words: &str, otherwise: &'static str) -> ReasonCode {
+    let code = words.to_ascii_lowercase().replace([' ', '-'], "_");
+    code.parse().unwrap_or(ReasonCode::new(otherwise))
 }
 
 /// PS3.4 B.2.3: whatever the trouble, the sender may try again later.

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Facts, Pictures};
+use crate::audit_trail::Forwarder;
 use crate::config::{self, Config};
 use crate::deliver::Deliverer;
 use crate::ledger_roots::RootKeeper;
@@ -75,6 +76,7 @@ pub(crate) struct Service {
     device: Option<Device>,
     delivers: bool,
     root_keeper: Option<RootKeeper>,
+    forwarder: Option<Forwarder>,
     roles: BTreeSet<Role>,
 }
 
@@ -141,12 +143,14 @@ impl Service {
             None
         };
         let root_keeper = RootKeeper::new(store.clone(), &config)?;
+        let forwarder = Forwarder::new(store.clone(), &config).await?;
         Ok(Self {
             store,
             spool,
             queue,
             packs,
             root_keeper,
+            forwarder,
             listener,
             api,
             device,
@@ -178,6 +182,7 @@ impl Service {
         let names: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
         let detail = json!({ "roles": names, "software_version": env!("CARGO_PKG_VERSION") });
         let store = self.store.clone();
+        let forwarder = self.forwarder.clone();
         store.record(Event::new(EventKind::ServiceStarted).with(detail.clone())).await?;
         tracing::info!(
             roles = names.join(","),
@@ -196,6 +201,9 @@ impl Service {
             }
         }
         store.record(Event::new(EventKind::ServiceStopped).with(detail)).await?;
+        if let Some(forwarder) = forwarder {
+            forwarder.finish().await;
+        }
         tracing::info!("service stopped");
         store.close().await;
         outcome
@@ -211,6 +219,9 @@ impl Service {
         tasks.spawn(telemetry::keep_metrics(metrics.clone(), cancel.clone()));
         if let Some(root_keeper) = self.root_keeper {
             tasks.spawn(root_keeper.run(cancel.clone()));
+        }
+        if let Some(forwarder) = self.forwarder {
+            tasks.spawn(forwarder.run(cancel.clone()));
         }
         let protocols = LiveProtocols::new(config.protocols.clone());
         if let Some(listener) = listener {

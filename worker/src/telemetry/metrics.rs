@@ -88,6 +88,15 @@ fn describe() {
         Unit::Seconds,
         "when the last self-test ended"
     );
+    describe_gauge!(
+        "prosector_audit_waiting_entries",
+        "entries of the ledger that the audit repository has not been told of"
+    );
+    describe_counter!("prosector_audit_messages_total", "audit messages that arrived");
+    describe_counter!(
+        "prosector_audit_failures_total",
+        "attempts to reach the audit repository that did not succeed"
+    );
     describe_gauge!("prosector_device_busy", "1 while the device computes");
     describe_counter!(
         "prosector_device_busy_milliseconds_total",

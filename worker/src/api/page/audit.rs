@@ -80,6 +80,7 @@ async fn page(
 ) -> Result<Response, Refusal> {
     let since = OffsetDateTime::now_utc() - Duration::days(7);
     let latest = facts.store.last_events(EventKind::ALL, since, LATEST).await?;
+    facts.store.acting_as(&caller.actor()).note_ledger_reading("latest", "page").await?;
     let latest = latest
         .iter()
         .map(|event| LatestRow {

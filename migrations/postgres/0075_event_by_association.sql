@@ -1,0 +1,5 @@
+-- `why` asks for the end of an association, and for what was refused on it: entries about no study. Building the index
+-- reads the ledger once and locks out appends meanwhile: some seconds for ten million entries.
+
+create index event_by_association on event (association_id, seq)
+    where association_id is not null and study_instance_uid is null;
