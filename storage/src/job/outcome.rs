@@ -141,6 +141,12 @@ pub enum Failure {
         /// Backoff with jitter.
         after: Duration,
     },
+    /// The machine cannot do it at the moment, whatever the job: try again, not sooner than this from now. The attempt
+    /// does not count.
+    Wait {
+        /// Backoff with jitter.
+        after: Duration,
+    },
     /// The input cannot be processed.
     Reject,
     /// The job cannot be done although its input is good.
@@ -252,6 +258,9 @@ impl Store {
             Failure::Retry { after } if may_retry => {
                 (AfterFailure::Delayed { until: transaction.now() + after }, EventKind::JobDelayed)
             }
+            Failure::Wait { after } => {
+                (AfterFailure::Delayed { until: transaction.now() + after }, EventKind::JobDelayed)
+            }
             Failure::Retry { .. } => {
                 (AfterFailure::Ended(JobState::Quarantined), EventKind::JobQuarantined)
             }
@@ -312,7 +321,7 @@ async fn delay(
     let delayed = transaction
         .execute(
             "update job set state = 'queued', reason_code = $1, reason = $2, next_attempt_at = $3, \
-                    lease_owner = null, lease_expires_at = null \
+                    attempt = attempt - $7, lease_owner = null, lease_expires_at = null \
               where job_id = $4 and state = 'running' and lease_owner = $5 and lease_number = $6",
             values![
                 failure.reason_code.as_str(),
@@ -321,6 +330,7 @@ async fn delay(
                 *lease.job_id.as_uuid(),
                 &lease.worker,
                 lease.lease_number,
+                u32::from(matches!(failure.failure, Failure::Wait { .. })),
             ],
         )
         .await?;

@@ -21,6 +21,7 @@ on_both! {
     an_empty_job_has_measurements_and_no_result,
     a_delayed_job_is_not_due_before_its_time,
     a_job_out_of_attempts_is_quarantined,
+    a_job_that_waits_for_spool_or_store_uses_up_no_attempt,
     a_rejected_job_ends_with_its_reason,
     a_cancelled_job_is_taken_from_its_worker,
     a_quarantined_job_is_released_with_fresh_attempts,
@@ -273,6 +274,22 @@ async fn a_job_out_of_attempts_is_quarantined(bench: Bench) {
     assert_eq!(ends[2], AfterFailure::Ended(JobState::Quarantined));
     let shown = bench.store.show_job(job).await.unwrap().unwrap().summary;
     assert_eq!(shown.reason.as_deref(), Some("gap of 5.00 mm after instance 1.2.3"));
+}
+
+async fn a_job_that_waits_for_spool_or_store_uses_up_no_attempt(bench: Bench) {
+    let job = bench.queued_job(1).await;
+    for lease_number in 1..5 {
+        let lease = bench.store.lease_job(NextJob::Id(job), "worker", LONG).await.unwrap().unwrap();
+        assert_eq!((lease.attempt, lease.lease_number), (1, lease_number));
+        let wait = failure(Failure::Wait { after: Duration::ZERO });
+
+        let after = bench.store.fail_job(&lease, &wait, limit(1)).await.unwrap();
+
+        assert!(matches!(after, AfterFailure::Delayed { .. }), "{after:?}");
+    }
+
+    let shown = bench.store.show_job(job).await.unwrap().unwrap().summary;
+    assert_eq!((shown.state, shown.attempt), (JobState::Queued, 0));
 }
 
 async fn a_rejected_job_ends_with_its_reason(bench: Bench) {

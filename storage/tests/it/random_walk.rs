@@ -41,7 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => place().prop_map(|lease| Step::Renew { lease }),
         1 => place().prop_map(|lease| Step::GiveBack { lease }),
         3 => place().prop_map(|lease| Step::Finish { lease }),
-        2 => (place(), 0..3_usize).prop_map(|(lease, kind)| Step::Fail { lease, kind }),
+        2 => (place(), 0..4_usize).prop_map(|(lease, kind)| Step::Fail { lease, kind }),
         2 => Just(Step::Lapse),
         1 => Just(Step::Publish),
         1 => Just(Step::Republish),
@@ -96,7 +96,8 @@ impl Walk {
             }
             Step::Fail { lease, kind } => {
                 let retry = Failure::Retry { after: Duration::ZERO };
-                let failure = [retry, Failure::Reject, Failure::Fail][kind];
+                let wait = Failure::Wait { after: Duration::ZERO };
+                let failure = [retry, Failure::Reject, Failure::Fail, wait][kind];
                 let failure = JobFailure { failure, reason_code, reason: "walk".to_owned() };
                 if let Some(lease) = pick(&self.leases, lease) {
                     let _ = store.fail_job(lease, &failure, limit(3)).await;

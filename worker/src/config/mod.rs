@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) queue: Queue,
     /// Wait after which a job gets a turn, whatever its priority.
     pub(crate) ageing: Duration,
+    /// Rights to work in hand.
+    pub(crate) leases: Leases,
     /// Where received instances are kept.
     pub(crate) spool: Spool,
     /// The web page, REST, metrics and health.

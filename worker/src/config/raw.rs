@@ -125,6 +125,11 @@ pub(crate) struct RawQueue {
     pub(crate) url_file: Option<String>,
     /// Wait after which a job gets a turn now and then, whatever its priority; default `1h`.
     pub(crate) ageing: String,
+    /// Time without a sign of life after which what a worker or deliverer has in hand goes to another; default `60s`.
+    pub(crate) lease: String,
+    /// Attempts after which a job whose workers died, or that failed for no lasting reason, waits for a person;
+    /// default 5.
+    pub(crate) attempts: Option<u32>,
 }
 
 /// `[spool]`

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,6 +80,22 @@ pub(crate) enum Queue {
     Embedded,
     /// A RabbitMQ broker.
     Amqp(ServiceUrl),
+}
+
+/// Rights to work in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leases {
+    /// How long one lasts without being renewed.
+    pub(crate) lasting: Duration,
+    /// Attempts before a job is quarantined.
+    pub(crate) attempts: NonZeroU32,
+}
+
+impl Leases {
+    /// How often they are renewed, and how often those of others are looked at.
+    pub(crate) fn heartbeat(self) -> Duration {
+        self.lasting / 4
+    }
 }
 
 /// Where received instances are kept.

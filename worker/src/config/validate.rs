@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use super::problem::{FieldPath, Problems};
 use super::quantity::{parse_duration, parse_size};
 use super::raw::{
     RawApi, RawAudit, RawAuditSyslog, RawConfig, RawDestination, RawListener, RawLog, RawModel,
-    RawRetry, RawSelfTest, RawSpool, RawTimeouts,
+    RawQueue, RawRetry, RawSelfTest, RawSpool, RawTimeouts,
 };
 use super::section::{
     Api, Audit, AuditSyslog, Called, Completeness, Destination, DestinationKind, DimseDestination,
-    Listener, Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Spool, Store,
+    Leases, Listener, Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Spool, Store,
 };
 use super::{Config, ServiceUrl, compression, dicomweb, proof, tls};
 use crate::protocol::{Forms, Protocol};
@@ -28,6 +28,9 @@ const MIN_PDU_BYTES: u64 = 4096;
 /// Largest PDU that peers are known to send.
 const MAX_PDU_BYTES: u64 = 16 << 20;
 
+/// Shorter leases lapse whenever a database takes a breath.
+const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+
 /// Checks `raw`; nothing comes back when a problem was noted that leaves a section without a value.
 pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config> {
     let root = FieldPath::root();
@@ -35,6 +38,7 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let store = store(&raw.store.url, &root.key("store").key("url"), problems);
     let queue = queue(&raw.queue.url, &root.key("queue").key("url"), problems);
     let ageing = duration(&raw.queue.ageing, &root.key("queue").key("ageing"), problems);
+    let leases = leases(&raw.queue, &root.key("queue"), problems);
     let spool = spool(&raw.spool, &root.key("spool"), problems);
     let api = api(&raw.api, &root.key("api"), problems);
     let self_test = self_test(&raw.self_test, &root.key("self_test"), problems);
@@ -67,6 +71,7 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
         store: store?,
         queue: queue?,
         ageing: ageing?,
+        leases: leases?,
         spool: spool?,
         api: api?,
         self_test,
@@ -177,6 +182,20 @@ fn queue(url: &str, path: &FieldPath, problems: &mut Problems) -> Option<Queue> 
             None
         }
     }
+}
+
+fn leases(raw: &RawQueue, path: &FieldPath, problems: &mut Problems) -> Option<Leases> {
+    let lease_path = path.key("lease");
+    let lasting = duration(&raw.lease, &lease_path, problems);
+    let is_too_short = lasting.is_some_and(|lasting| lasting < SHORTEST_LEASE);
+    if is_too_short {
+        problems.error(&lease_path, "must be at least 2s");
+    }
+    let attempts = raw.attempts.and_then(NonZeroU32::new);
+    if attempts.is_none() {
+        problems.error(&path.key("attempts"), "must be at least 1");
+    }
+    Some(Leases { lasting: lasting.filter(|_| !is_too_short)?, attempts: attempts? })
 }
 
 fn spool(raw: &RawSpool, path: &FieldPath, problems: &mut Problems) -> Option<Spool> {

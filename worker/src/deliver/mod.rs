@@ -26,14 +26,12 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use commitment::take_report;
 
 use crate::backoff::Backoff;
-use crate::config::{Destination, DestinationKind, DimseDestination};
+use crate::config::{Destination, DestinationKind, DimseDestination, Leases};
 
 /// How often the store is asked what is due.
 const LOOK: Duration = Duration::from_millis(500);
 /// Results sent over one association.
 const BATCH: u32 = 16;
-/// How long a lease lasts; longer than any timeout of a destination.
-const LEASE: Duration = Duration::from_mins(15);
 /// Wait before a destination that nobody knows is looked for again.
 const UNKNOWN_DESTINATION_WAIT: Duration = Duration::from_mins(5);
 const UNKNOWN_DESTINATION: ReasonCode = ReasonCode::new("unknown_destination");
@@ -53,6 +51,8 @@ pub(crate) struct Deliverer {
     pub(crate) destinations: Arc<[Destination]>,
     /// Name under which leases are taken.
     pub(crate) name: String,
+    /// How long deliveries stay in hand without a sign of life.
+    pub(crate) leases: Leases,
 }
 
 /// How the sending of one result ended.
@@ -116,7 +116,8 @@ impl Deliverer {
     /// Sends what is due for one destination, batch after batch.
     async fn deliver_to(&self, name: &str, cancel: &CancellationToken) {
         while !cancel.is_cancelled() {
-            let leased = self.store.lease_deliveries(name, BATCH, &self.name, LEASE).await;
+            let lasting = self.leases.lasting;
+            let leased = self.store.lease_deliveries(name, BATCH, &self.name, lasting).await;
             let batch = match leased {
                 Ok(batch) if batch.is_empty() => return self.ask_about_sent(name).await,
                 Ok(batch) => batch,
@@ -130,12 +131,7 @@ impl Deliverer {
                 }
             };
             let destination = self.destinations.iter().find(|d| d.name == name);
-            let outcomes = match destination.map(|destination| &destination.kind) {
-                None => batch.iter().map(|_| Sent::TryAgain(UNKNOWN_DESTINATION, None)).collect(),
-                Some(DestinationKind::Folder(folder)) => self.write_to(folder, &batch).await,
-                Some(DestinationKind::Dimse(peer)) => self.send_to(peer, &batch).await,
-                Some(DestinationKind::Dicomweb(server)) => self.post_to(server, &batch).await,
-            };
+            let outcomes = self.holding(&batch, self.send(destination, &batch)).await;
             let mut any_failed = false;
             for (lease, sent) in batch.iter().zip(outcomes) {
                 any_failed |= !matches!(sent, Sent::Stored(_));
@@ -144,6 +140,37 @@ impl Deliverer {
             if any_failed {
                 return self.ask_about_sent(name).await;
             }
+        }
+    }
+
+    /// Renews the leases on a batch while it is sent.
+    async fn holding<T>(&self, batch: &[LeasedDelivery], sending: impl Future<Output = T>) -> T {
+        tokio::pin!(sending);
+        loop {
+            tokio::select! {
+                sent = &mut sending => return sent,
+                () = self.renew(batch) => {}
+            }
+        }
+    }
+
+    /// Waits for the next heartbeat, then renews. Safe to drop.
+    async fn renew(&self, batch: &[LeasedDelivery]) {
+        tokio::time::sleep(self.leases.heartbeat()).await;
+        for lease in batch {
+            if let Err(error) = self.store.renew_delivery(lease, self.leases.lasting).await {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                tracing::warn!(error, "lease not renewed");
+            }
+        }
+    }
+
+    async fn send(&self, destination: Option<&Destination>, batch: &[LeasedDelivery]) -> Vec<Sent> {
+        match destination.map(|destination| &destination.kind) {
+            None => batch.iter().map(|_| Sent::TryAgain(UNKNOWN_DESTINATION, None)).collect(),
+            Some(DestinationKind::Folder(folder)) => self.write_to(folder, batch).await,
+            Some(DestinationKind::Dimse(peer)) => self.send_to(peer, batch).await,
+            Some(DestinationKind::Dicomweb(server)) => self.post_to(server, batch).await,
         }
     }
 

@@ -29,7 +29,8 @@ const DEAD: &str = "prosector.dead";
 /// faster than another, so the limit is generous; the store counts a job's real attempts.
 const DELIVERY_LIMIT: i64 = 20;
 const PERSISTENT: u8 = 2;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the broker may take to answer: one that is stopped, or out of memory, keeps connections and says nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A broker, with one connection for publishing and one for consuming.
 #[derive(Debug, Clone)]
@@ -63,10 +64,12 @@ impl RabbitMq {
     pub(super) async fn publish(&self, announcements: &[Announcement]) -> Result<(), QueueError> {
         let mut link = self.publisher.lock().await;
         let published = match &*link {
-            Some(link) if link.is_usable() => publish_on(&link.channel, announcements).await,
+            Some(link) if link.is_usable() => {
+                in_time(publish_on(&link.channel, announcements)).await
+            }
             _ => {
                 let fresh = Link::connect(&self.url).await?;
-                let published = publish_on(&fresh.channel, announcements).await;
+                let published = in_time(publish_on(&fresh.channel, announcements)).await;
                 *link = Some(fresh);
                 published
             }
@@ -106,6 +109,10 @@ impl RabbitMq {
 
 impl Delivered {
     pub(super) async fn acknowledge(self) -> Result<(), QueueError> {
+        in_time(self.answer()).await
+    }
+
+    async fn answer(self) -> Result<(), QueueError> {
         if self.job_id.is_some() {
             self.delivery.acker.ack(BasicAckOptions::default()).await?;
         } else {
@@ -119,12 +126,12 @@ impl Delivered {
 
 impl Link {
     async fn connect(url: &str) -> Result<Self, QueueError> {
+        in_time(Self::open(url)).await
+    }
+
+    async fn open(url: &str) -> Result<Self, QueueError> {
         let options = ConnectionProperties::default().with_connection_name("prosector".into());
-        let connecting = Connection::connect(url, options);
-        let connection =
-            tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| {
-                lapin::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
-            })??;
+        let connection = Connection::connect(url, options).await?;
         let channel = connection.create_channel().await?;
         declare_topology(&channel).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -134,6 +141,13 @@ impl Link {
     fn is_usable(&self) -> bool {
         self.connection.status().connected() && self.channel.status().connected()
     }
+}
+
+/// What the broker answers, or that it did not.
+async fn in_time<T>(answer: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
+        Err(lapin::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut)).into())
+    })
 }
 
 fn queue_name(priority: Priority) -> String {

@@ -269,6 +269,7 @@ impl Service {
                 name: actor("work"),
                 grace: GRACE,
                 ageing: config.ageing,
+                leases: config.leases,
                 tally: Tally::default(),
             };
             tasks.spawn(worker.run(cancel.clone()));
@@ -279,11 +280,12 @@ impl Service {
                 spool: spool.clone(),
                 destinations: config.destinations.clone().into(),
                 name: actor("deliver"),
+                leases: config.leases,
             };
             tasks.spawn(deliverer.run(cancel.clone()));
         }
         // Every process may relay and watch over leases: claims keep them out of each other's way.
-        let relay = Relay { store: store.clone(), queue: queue.clone() };
+        let relay = Relay { store: store.clone(), queue: queue.clone(), leases: config.leases };
         tasks.spawn(relay.run(cancel.clone()));
         if let Some(api) = api {
             let facts = Facts {

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use prosector_storage::{OutboxEntry, Store};
+use prosector_storage::{AttemptLimit, OutboxEntry, Store};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Leases;
 use crate::queue::{Announcement, Queue};
-use crate::work::ATTEMPTS;
 
 /// How often the outbox is looked into.
 const LOOK: Duration = Duration::from_millis(50);
-/// How often leases and old messages are looked at.
+/// How often leases and old messages are looked at, at least.
 const CARE: Duration = Duration::from_secs(5);
 /// Wait after a broker or store that did not answer.
 const TROUBLE: Duration = Duration::from_secs(2);
@@ -27,6 +27,7 @@ const STALE: Duration = Duration::from_mins(2);
 pub(super) struct Relay {
     pub(super) store: Store,
     pub(super) queue: Queue,
+    pub(super) leases: Leases,
 }
 
 impl Relay {
@@ -35,7 +36,12 @@ impl Relay {
     /// # Errors
     /// Never: a store or broker that is away is waited for.
     pub(super) async fn run(self, cancel: CancellationToken) -> Result<()> {
-        let mut care = tokio::time::interval(CARE);
+        // A broker that keeps silent delays what is published, and nothing else.
+        tokio::join!(self.keep_publishing(&cancel), self.keep_caring(&cancel));
+        Ok(())
+    }
+
+    async fn keep_publishing(&self, cancel: &CancellationToken) {
         let mut was_down = false;
         loop {
             let pause = match self.publish().await {
@@ -55,9 +61,18 @@ impl Relay {
                 }
             };
             tokio::select! {
-                () = cancel.cancelled() => return Ok(()),
-                _ = care.tick() => self.care().await,
+                () = cancel.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn keep_caring(&self, cancel: &CancellationToken) {
+        loop {
+            self.care().await;
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(self.leases.heartbeat().min(CARE)) => {}
             }
         }
     }
@@ -74,7 +89,7 @@ impl Relay {
     }
 
     async fn care(&self) {
-        match self.store.lapse(ATTEMPTS).await {
+        match self.store.lapse(AttemptLimit(self.leases.attempts)).await {
             Ok(lapsed) => {
                 for job in &lapsed.requeued {
                     tracing::warn!(job.id = %job, "lease lapsed, job queued again");

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::device::{Task, TaskError};
 use super::shipping::Shipping;
-use super::{RETRY, Worker};
+use super::{OUTAGE, RETRY, Worker};
 use crate::open_packs::digest_of;
 use crate::protocol::{Forms, Protocol};
 use crate::segment::{self, EncodeError, Encoded, Found, JobIdentity, Order, PackIdentity};
@@ -31,6 +31,9 @@ const CHECK_FAILED: ReasonCode = ReasonCode::new("result_check_failed");
 const SPOOL: ReasonCode = ReasonCode::new("spool_unavailable");
 const STORE: ReasonCode = ReasonCode::new("store_unavailable");
 const INTERNAL: ReasonCode = ReasonCode::new("task_broke_off");
+
+/// Wait before an outcome is recorded once more where the store did not answer.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
 
 /// How an attempt came to its end.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ pub(super) async fn run(
     timings.store.of(attempt.keep(&encoded)).await?;
     let mut detail = timings.detail(&stages, &encoded);
     detail["frame_of_reference"] = frame_of_reference.into();
-    attempt.record(&protocol, &shipping, encoded, detail).await
+    attempt.record(&protocol, &shipping, encoded, detail, &abandon).await
 }
 
 /// What was segmented, on its way to the encoder.
@@ -107,7 +110,7 @@ impl Attempt<'_> {
     /// The protocol in the wording that made the job, whatever the site file says by now.
     async fn protocol(&self) -> Result<Protocol, AttemptError> {
         let revision = self.worker.store.protocol_revision(&self.lease.protocol_revision).await;
-        let revision = revision.map_err(|error| self.retry(STORE, error))?;
+        let revision = revision.map_err(|error| self.wait(STORE, error))?;
         let revision = revision
             .ok_or_else(|| fail(PROTOCOL_UNKNOWN, "the protocol's revision is not in the store"))?;
         Protocol::of_definition(&revision.definition)
@@ -137,7 +140,7 @@ impl Attempt<'_> {
 
     async fn load(&self) -> Result<(Stack, Volume), AttemptError> {
         let instances = self.worker.store.job_instances(self.lease.job_id).await;
-        let instances = instances.map_err(|error| self.retry(STORE, error))?;
+        let instances = instances.map_err(|error| self.wait(STORE, error))?;
         let files: Vec<PathBuf> =
             instances.iter().map(|i| self.worker.spool.path(&i.spool_key)).collect();
         let loaded = tokio::task::spawn_blocking(move || {
@@ -230,7 +233,7 @@ impl Attempt<'_> {
         for object in &encoded.objects {
             let key = SpoolKey::for_result(self.lease.job_id, &object.sop_instance_uid);
             let kept = self.worker.spool.put(&key, &object.bytes).await;
-            kept.map_err(|error| self.retry(SPOOL, error))?;
+            kept.map_err(|error| self.wait(SPOOL, error))?;
         }
         Ok(())
     }
@@ -259,6 +262,7 @@ impl Attempt<'_> {
         shipping: &Shipping,
         encoded: Encoded,
         detail: Value,
+        abandon: &CancellationToken,
     ) -> Result<Ended, AttemptError> {
         let results = shipping.results(self.lease.job_id, &encoded);
         let Encoded { measurements: targets, findings, .. } = encoded;
@@ -273,7 +277,7 @@ impl Attempt<'_> {
             let hold = protocol.plausibility.hold_for(&findings);
             JobOutcome::Done { targets, findings, hold, results, detail }
         };
-        match self.worker.store.finish_job(self.lease, &outcome).await {
+        match self.finish(&outcome, abandon).await {
             Ok(()) => {
                 let word = match outcome {
                     JobOutcome::Done { hold: None, .. } => "done",
@@ -299,7 +303,31 @@ impl Attempt<'_> {
                 );
                 Ok(Ended::Recorded)
             }
-            Err(error) => Err(self.retry(STORE, error)),
+            Err(error) => Err(self.wait(STORE, error)),
+        }
+    }
+
+    /// Records the outcome, again and again where the store is away: the work is done, and the lease says for how long
+    /// it is of use.
+    async fn finish(
+        &self,
+        outcome: &JobOutcome,
+        abandon: &CancellationToken,
+    ) -> Result<(), LeaseError> {
+        loop {
+            match self.worker.store.finish_job(self.lease, outcome).await {
+                Err(LeaseError::Database(error)) if error.is_transient() => {
+                    tracing::warn!(
+                        error = format!("{:#}", anyhow::Error::new(error)),
+                        "outcome not recorded, will be tried again"
+                    );
+                }
+                finished => return finished,
+            }
+            tokio::select! {
+                () = abandon.cancelled() => return Err(LeaseError::Lost { job: self.lease.job_id }),
+                () = tokio::time::sleep(RECORD_AGAIN) => {}
+            }
         }
     }
 
@@ -311,6 +339,17 @@ impl Attempt<'_> {
         let after = RETRY.after(self.lease.attempt, self.lease.job_id);
         let reason = format!("{:#}", anyhow::Error::new(error));
         AttemptError::Job(JobFailure { failure: Failure::Retry { after }, reason_code, reason })
+    }
+
+    /// No job could be done here now: this one is not to blame.
+    fn wait(
+        &self,
+        reason_code: ReasonCode,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> AttemptError {
+        let after = OUTAGE.after(1, (self.lease.job_id, self.lease.lease_number));
+        let reason = format!("{:#}", anyhow::Error::new(error));
+        AttemptError::Job(JobFailure { failure: Failure::Wait { after }, reason_code, reason })
     }
 }
 

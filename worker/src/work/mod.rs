@@ -8,14 +8,14 @@ mod device;
 mod shadow;
 mod shipping;
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use prosector_storage::{
-    AttemptLimit, JobFailure, Lane, LeasedJob, NextJob, Priority, ReasonCode, Spool, Store,
+    AttemptLimit, JobFailure, Lane, LeaseError, LeasedJob, NextJob, Priority, ReasonCode, Spool,
+    Store,
 };
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::backoff::Backoff;
-use crate::config::Destination;
+use crate::config::{Destination, Leases};
 use crate::open_packs::OpenPacks;
 use crate::queue::{Hint, Queue};
 
@@ -39,16 +39,12 @@ const STAT_JOBS_IN_HAND: usize = 1;
 const STAT_LOOK: Duration = Duration::from_millis(250);
 /// Of so many jobs, one is the one that has waited longest.
 const TURNS: u64 = 8;
-/// How long a lease lasts without being renewed.
-const LEASE: Duration = Duration::from_mins(1);
-/// How often leases are renewed.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often the store is asked for work that no message announced.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Attempts before a job is quarantined.
-pub(crate) const ATTEMPTS: AttemptLimit =
-    AttemptLimit(NonZeroU32::new(5).expect("five is not zero"));
 const RETRY: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(10) };
+/// Wait before a job is tried again where spool or store are to blame.
+const OUTAGE: Backoff =
+    Backoff { first: Duration::from_secs(10), longest: Duration::from_secs(10) };
 
 /// The store did not answer, which is logged.
 struct StoreAway;
@@ -69,6 +65,8 @@ pub(crate) struct Worker {
     pub(crate) grace: Duration,
     /// Wait after which a job gets its turn, whatever its priority.
     pub(crate) ageing: Duration,
+    /// How long jobs stay in hand without a sign of life, and how often they are tried.
+    pub(crate) leases: Leases,
     /// What is counted while it works.
     pub(crate) tally: Tally,
 }
@@ -106,24 +104,38 @@ impl Worker {
             while let Some(ended) = jobs.try_join_next() {
                 ended.context("a job's task broke off")??;
             }
-            let (lease, hand) = match hand {
-                Some(hand) => tokio::select! {
-                    () = cancel.cancelled() => break,
-                    lease = worker.next_job() => (lease, hand),
-                },
+            // Stopping breaks off waiting and never leasing: a lease that nobody works on would have to run out.
+            let (leased, hand) = match hand {
+                Some(hand) => {
+                    let leased = match worker.job_without_hint().await {
+                        Ok(None) => tokio::select! {
+                            () = cancel.cancelled() => break,
+                            hint = worker.hint() => worker.follow(hint).await,
+                        },
+                        leased => leased,
+                    };
+                    (leased, hand)
+                }
                 None => match Arc::clone(&stat_hands).try_acquire_owned() {
-                    Ok(hand) => (worker.lease(NextJob::Stat).await.ok().flatten(), hand),
+                    Ok(hand) => (worker.lease(NextJob::Stat).await, hand),
                     Err(_) => continue,
                 },
             };
-            if let Some(lease) = lease {
-                let (worker, stop_now) = (Arc::clone(&worker), stop_now.clone());
-                let held = (worker.tally.in_hand.hold(), hand);
-                jobs.spawn(async move {
-                    let ended = worker.work_on(&lease, stop_now).await;
-                    drop(held);
-                    ended
-                });
+            match leased {
+                Ok(Some(lease)) => {
+                    let (worker, stop_now) = (Arc::clone(&worker), stop_now.clone());
+                    let held = (worker.tally.in_hand.hold(), hand);
+                    jobs.spawn(async move {
+                        let ended = worker.work_on(&lease, stop_now).await;
+                        drop(held);
+                        ended
+                    });
+                }
+                Ok(None) => {}
+                Err(StoreAway) => tokio::select! {
+                    () = cancel.cancelled() => break,
+                    () = tokio::time::sleep(SWEEP) => {}
+                },
             }
         }
         let grace = tokio::time::sleep(worker.grace);
@@ -151,22 +163,21 @@ impl Worker {
         }
     }
 
-    /// Waits for a hint or for the next sweep, and takes a job on lease if there is one.
-    ///
-    /// A hint says that there is a job, and names one; which one is taken is for the store to say, where the most
-    /// urgent is known whatever the order in which messages come.
-    async fn next_job(&self) -> Option<LeasedJob> {
+    /// Takes a job on lease where more may wait than are announced: one ring of the bell may stand for many.
+    async fn job_without_hint(&self) -> Result<Option<LeasedJob>, StoreAway> {
         if self.queue.rings_once() || self.tally.found_unannounced.load(Ordering::Relaxed) {
-            // One ring may stand for many jobs.
-            if let Ok(Some(lease)) = self.lease(self.turn()).await {
-                return Some(lease);
-            }
+            return self.lease(self.turn()).await;
         }
+        Ok(None)
+    }
+
+    /// Waits for a hint or for the next sweep. Safe to drop.
+    async fn hint(&self) -> Hint {
         let hint = tokio::select! {
             hint = self.queue.next() => hint,
             () = tokio::time::sleep(SWEEP) => Ok(Hint::AnyJob),
         };
-        let hint = match hint {
+        match hint {
             Ok(hint) => hint,
             Err(error) => {
                 tracing::warn!(
@@ -176,7 +187,14 @@ impl Worker {
                 tokio::time::sleep(SWEEP).await;
                 Hint::AnyJob
             }
-        };
+        }
+    }
+
+    /// Takes a job on lease if there is one, and acknowledges the hint.
+    ///
+    /// A hint says that there is a job, and names one; which one is taken is for the store to say, where the most
+    /// urgent is known whatever the order in which messages come.
+    async fn follow(&self, hint: Hint) -> Result<Option<LeasedJob>, StoreAway> {
         let lease = self.lease(self.turn()).await;
         let is_unannounced = matches!((&hint, &lease), (Hint::AnyJob, Ok(Some(_))));
         self.tally.found_unannounced.store(is_unannounced, Ordering::Relaxed);
@@ -188,7 +206,7 @@ impl Worker {
                 "message not acknowledged, it will come again"
             );
         }
-        lease.ok().flatten()
+        lease
     }
 
     /// Which job is next: mostly the most urgent, now and then the one that has waited longest.
@@ -201,7 +219,7 @@ impl Worker {
 
     /// Takes a job on lease, if there is one.
     async fn lease(&self, next: NextJob) -> Result<Option<LeasedJob>, StoreAway> {
-        match self.store.lease_job(next, &self.name, LEASE).await {
+        match self.store.lease_job(next, &self.name, self.leases.lasting).await {
             Ok(lease) => {
                 let takes_a_turn = |lease: &LeasedJob| {
                     lease.lane == Lane::Production && lease.priority != Priority::Stat
@@ -216,7 +234,6 @@ impl Worker {
                     error = format!("{:#}", anyhow::Error::new(error)),
                     "store away, no job taken"
                 );
-                tokio::time::sleep(SWEEP).await;
                 Err(StoreAway)
             }
         }
@@ -250,22 +267,15 @@ impl Worker {
         let abandon = stop_now.child_token();
         let attempt = attempt::run(self, lease, abandon.clone());
         tokio::pin!(attempt);
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        heartbeat.tick().await;
+        let losing = self.keep(lease);
+        tokio::pin!(losing);
+        let mut is_lost = false;
         let ended = loop {
             tokio::select! {
                 ended = &mut attempt => break ended,
-                _ = heartbeat.tick() => {
-                    if let Err(error) = self.store.renew_lease(lease, LEASE).await {
-                        let is_lost = matches!(error, prosector_storage::LeaseError::Lost { .. });
-                        tracing::warn!(
-                            error = format!("{:#}", anyhow::Error::new(error)),
-                            "lease not renewed"
-                        );
-                        if is_lost {
-                            abandon.cancel();
-                        }
-                    }
+                () = &mut losing, if !is_lost => {
+                    is_lost = true;
+                    abandon.cancel();
                 }
             }
         };
@@ -293,6 +303,22 @@ impl Worker {
         }
     }
 
+    /// Renews a lease until it is lost. Safe to drop.
+    async fn keep(&self, lease: &LeasedJob) {
+        loop {
+            tokio::time::sleep(self.leases.heartbeat()).await;
+            let Err(error) = self.store.renew_lease(lease, self.leases.lasting).await else {
+                continue;
+            };
+            let is_lost = matches!(error, LeaseError::Lost { .. });
+            let error = format!("{:#}", anyhow::Error::new(error));
+            tracing::warn!(error, "lease not renewed");
+            if is_lost {
+                return;
+            }
+        }
+    }
+
     async fn record_failure(&self, lease: &LeasedJob, failure: JobFailure) {
         if lease.lane == Lane::Production {
             metrics::counter!("prosector_job_failures_total", "reason" => failure.reason_code.to_string())
@@ -303,7 +329,7 @@ impl Worker {
             reason = failure.reason,
             "attempt failed"
         );
-        match self.store.fail_job(lease, &failure, ATTEMPTS).await {
+        match self.store.fail_job(lease, &failure, AttemptLimit(self.leases.attempts)).await {
             Ok(after) => tracing::info!(?after, "failure recorded"),
             // The lease lapses and the job comes again.
             Err(error) => tracing::error!(
