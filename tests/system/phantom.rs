@@ -91,6 +91,11 @@ impl Phantom {
         }
     }
 
+    /// SOP Instance UIDs, in the order of the files' names.
+    pub(crate) fn sop_instance_uids(&self) -> &[String] {
+        &self.sop_instance_uids
+    }
+
     /// Writes where each target is, a byte a voxel, in the layout that `check_seg.py --truth` reads.
     pub(crate) fn write_truth(&self, folder: &Path) {
         std::fs::create_dir_all(folder).unwrap();

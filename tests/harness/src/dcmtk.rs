@@ -73,6 +73,50 @@ pub fn dcmsend(peer: Peer<'_>, folder: &Path) -> Result<String> {
     succeed("dcmsend", &output)
 }
 
+/// A program that sends, and tells of each file what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// `storescu`, which stops at the first instance that is refused.
+    Storescu,
+    /// `dcmsend`, which goes on.
+    Dcmsend,
+}
+
+/// Sends every file below `folder` and returns those that the peer has answered success for, by the sender's own
+/// report, however the sending ended.
+///
+/// # Errors
+/// When the program is missing.
+pub fn send_what_can(sender: Sender, peer: Peer<'_>, folder: &Path) -> Result<Vec<PathBuf>> {
+    let port = peer.port.to_string();
+    let folder = folder.to_string_lossy();
+    let timeouts = ["-to", "5", "-ta", "20", "-td", "20", "-aec", peer.ae_title];
+    let last = ["+sd", "+r", "127.0.0.1", port.as_str(), folder.as_ref()];
+    let (name, first, begins, succeeds): (_, &[&str], _, _) = match sender {
+        Sender::Storescu => {
+            ("storescu", &["-v"], "I: Sending file: ", "I: Received Store Response (Success)")
+        }
+        Sender::Dcmsend => (
+            "dcmsend",
+            &["-d", "--no-uid-checks"],
+            "D: sending SOP instance from file: ",
+            "D: DIMSE Status                  : 0x0000",
+        ),
+    };
+    let output = run(name, "dcmtk", &[first, &timeouts, &last].concat())?;
+    let report = [output.stdout, output.stderr].concat();
+    let mut sending = None;
+    let mut taken = Vec::new();
+    for line in String::from_utf8_lossy(&report).lines() {
+        if let Some(path) = line.strip_prefix(begins) {
+            sending = Some(PathBuf::from(path));
+        } else if line.starts_with(succeeds) {
+            taken.extend(sending.take());
+        }
+    }
+    Ok(taken)
+}
+
 /// Verifies an application entity with C-ECHO.
 ///
 /// # Errors

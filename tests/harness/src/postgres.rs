@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +21,7 @@ pub struct Postgres {
     service: Service,
     binaries: PathBuf,
     port: u16,
+    is_encrypted: bool,
 }
 
 /// The server that the tests of one program share.
@@ -74,14 +75,10 @@ impl Postgres {
             give_to(&data, USER)?;
         }
         let port = free_port()?;
-        let mut command = bound_command(&binaries.join("postgres").to_string_lossy(), Some(USER));
-        command.arg("-D").arg(&data).args(["-p", &port.to_string(), "-h", "127.0.0.1"]);
-        command.arg("-k").arg(folder.path()).args(["-c", "max_connections=200"]);
-        if certificate.is_some() {
-            command.args(["-c", "ssl=on"]);
-        }
+        let is_encrypted = certificate.is_some();
+        let command = server_command(&binaries, folder.path(), port, is_encrypted);
         let service = Service::start("postgres", folder, command)?;
-        let server = Self { service, binaries, port };
+        let server = Self { service, binaries, port, is_encrypted };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -140,13 +137,24 @@ impl Postgres {
     /// # Errors
     /// When it does not come back.
     pub fn start_again(&mut self) -> Result<()> {
-        let data = self.service.folder().join("data");
-        let mut command =
-            bound_command(&self.binaries.join("postgres").to_string_lossy(), Some(USER));
-        command.arg("-D").arg(&data).args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
-        command.arg("-k").arg(self.service.folder());
-        self.service.restart(command)?;
+        self.spawn_again()?;
         self.wait_until_ready()
+    }
+
+    /// Starts a killed server on its data without waiting for it, as a supervisor does. It ends by itself where
+    /// processes of the killed one are still about.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn_again(&mut self) -> Result<()> {
+        let folder = self.service.folder();
+        let command = server_command(&self.binaries, folder, self.port, self.is_encrypted);
+        self.service.restart(command)
+    }
+
+    /// The server's process and its folder.
+    pub fn service(&mut self) -> &mut Service {
+        &mut self.service
     }
 
     fn wait_until_ready(&self) -> Result<()> {
@@ -155,6 +163,16 @@ impl Postgres {
         })
         .with_context(|| format!("log of PostgreSQL: {}", self.service.log()))
     }
+}
+
+fn server_command(binaries: &Path, folder: &Path, port: u16, is_encrypted: bool) -> Command {
+    let mut command = bound_command(&binaries.join("postgres").to_string_lossy(), Some(USER));
+    command.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string(), "-h", "127.0.0.1"]);
+    command.arg("-k").arg(folder).args(["-c", "max_connections=200"]);
+    if is_encrypted {
+        command.args(["-c", "ssl=on"]);
+    }
+    command
 }
 
 fn newest_binaries() -> Result<PathBuf> {

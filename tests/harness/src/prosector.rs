@@ -107,6 +107,15 @@ impl Prosector {
     /// # Errors
     /// When it does not become ready.
     pub fn start_again(&mut self) -> Result<()> {
+        self.spawn_again()?;
+        self.wait_until_ready()
+    }
+
+    /// Starts a killed service on its data without waiting for it, as a supervisor does.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn_again(&mut self) -> Result<()> {
         let command = serve_command(
             self.service.folder(),
             self.dicom_port,
@@ -114,8 +123,13 @@ impl Prosector {
             &self.roles,
             &self.environment,
         )?;
-        self.service.restart(command)?;
-        self.wait_until_ready()
+        self.service.restart(command)
+    }
+
+    /// Whether every part that the service needs answers at this moment.
+    pub fn is_ready(&self) -> bool {
+        let request = ureq::get(format!("{}/health/ready", self.url()));
+        request.config().timeout_global(Some(Duration::from_secs(1))).build().call().is_ok()
     }
 
     /// Runs another command of the product with the same site file and returns what it printed.

@@ -128,14 +128,36 @@ impl RabbitMq {
     /// # Errors
     /// When it does not come back.
     pub fn start_again(&mut self) -> Result<()> {
-        let command = broker_command(self.service.folder(), self.ports);
-        self.service.restart(command)?;
+        self.spawn_again()?;
         self.wait_until_ready()
     }
 
-    fn wait_until_ready(&self) -> Result<()> {
+    /// Starts a killed broker on what data it has without waiting for it, as a supervisor does.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn spawn_again(&mut self) -> Result<()> {
+        let command = broker_command(self.service.folder(), self.ports);
+        self.service.restart(command)
+    }
+
+    /// The broker's process and its folder.
+    pub fn service(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    /// Whether somebody listens on the broker's port.
+    pub fn listens(&self) -> bool {
+        std::net::TcpStream::connect(("127.0.0.1", self.ports.amqp)).is_ok()
+    }
+
+    /// Waits until the broker takes connections.
+    ///
+    /// # Errors
+    /// When it does not within a minute and a half.
+    pub fn wait_until_ready(&self) -> Result<()> {
         wait_until("RabbitMQ to answer", Duration::from_secs(90), || {
-            if std::net::TcpStream::connect(("127.0.0.1", self.ports.amqp)).is_err() {
+            if !self.listens() {
                 return Ok(false);
             }
             self.ctl(&["await_startup"]).map(|_| true)
@@ -166,5 +188,7 @@ fn set_environment(command: &mut Command, folder: &Path, ports: Ports) {
         .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
         .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
         .env("RABBITMQ_LOG_BASE", folder.join("log"))
+        // To the standard output, and so into the log that the harness keeps.
+        .env("RABBITMQ_LOGS", "-")
         .env("RABBITMQ_PID_FILE", folder.join("pid"));
 }
