@@ -108,7 +108,16 @@ fn a_self_test_passes_through_the_running_service() {
     let said = service.command(&["self-test", "--at", &listener]).unwrap();
 
     assert!(said.starts_with("passed"), "{said}");
-    assert!(service.get("/metrics").unwrap().contains("prosector_self_test_passed 1"));
+    let metrics = service.get("/metrics").unwrap();
+    assert!(metrics.contains("prosector_self_test_passed 1"), "{metrics}");
+    // An alert sees a first refusal where the counter was there before it.
+    for counter in [
+        "prosector_instances_refused_total{status=\"out of resources (A700H)\"} 0",
+        "prosector_associations_rejected_total{reason=\"called AE title not recognized\"} 0",
+        "prosector_sign_ins_total{outcome=\"refused\"} 0",
+    ] {
+        assert!(metrics.contains(counter), "no {counter}: {metrics}");
+    }
     assert!(service.get("/").unwrap().contains("Self-test passed"));
     let jobs = service.json(&["job", "list"]).unwrap();
     assert_eq!(jobs.as_array().map(Vec::len), Some(1), "{jobs}");

@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use dicom_io::dimse::StoreStatus;
+use dicom_io::scp::RejectReason;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,7 @@ pub(crate) fn install() -> Result<PrometheusHandle> {
         .install_recorder()
         .context("install the metrics")?;
     describe();
+    begin_at_zero();
     Ok(HANDLE.get_or_init(|| recorder).clone())
 }
 
@@ -45,6 +48,40 @@ pub(crate) async fn keep(handle: PrometheusHandle, cancel: CancellationToken) ->
             () = cancel.cancelled() => return Ok(()),
             _ = beat.tick() => handle.run_upkeep(),
         }
+    }
+}
+
+/// What an alert compares with its past must have been there before it first happened: a counter that appears with its
+/// first event has not increased.
+fn begin_at_zero() {
+    for outcome in ["accepted", "refused"] {
+        metrics::counter!("prosector_sign_ins_total", "outcome" => outcome).absolute(0);
+    }
+    for status in [
+        StoreStatus::OutOfResources,
+        StoreStatus::DatasetMismatch,
+        StoreStatus::CannotUnderstand,
+        StoreStatus::ProcessingFailure,
+        StoreStatus::InvalidInstance,
+        StoreStatus::SopClassNotSupported,
+        StoreStatus::NotAuthorized,
+    ] {
+        let status = status.to_string();
+        metrics::counter!("prosector_instances_refused_total", "status" => status).absolute(0);
+    }
+    for reason in [
+        RejectReason::CalledAeTitle,
+        RejectReason::CallingAeTitle,
+        RejectReason::Certificate,
+        RejectReason::Address,
+        RejectReason::ApplicationContext,
+        RejectReason::ProtocolVersion,
+        RejectReason::TooManyAssociations,
+        RejectReason::TooManyAssociationsOfPeer,
+        RejectReason::ShuttingDown,
+    ] {
+        let reason = reason.as_str();
+        metrics::counter!("prosector_associations_rejected_total", "reason" => reason).absolute(0);
     }
 }
 
