@@ -3,15 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use prosector_model::phantom::Plane;
 use test_harness::certificates::{Authority, Certificate};
 use test_harness::dcmtk::{self, Peer, Storescp, dcmsend};
-use test_harness::prosector::{AE_TITLE, Prosector, binary};
+use test_harness::prosector::{AE_TITLE, Prosector, users_file};
 use test_harness::syslog::{Rsyslog, validate};
 use test_harness::{free_port, wait_until};
 
@@ -106,17 +105,6 @@ fn check_schema(messages: &[Arrived], folder: &Path) {
     validate(&schema, &documents).unwrap();
 }
 
-fn users_entry() -> String {
-    let mut child = Command::new(binary().unwrap())
-        .args(["user", "hash", "auditor", "--role", "auditor"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"correct horse battery staple\n").unwrap();
-    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
-}
-
 fn curl(arguments: &[&str]) {
     let mut command = Command::new("curl");
     let done = command.args(["--silent", "--output", "/dev/null"]).args(arguments).status();
@@ -132,7 +120,8 @@ fn every_kind_of_audit_message_is_valid_and_arrives_over_tls() {
     std::fs::create_dir(&received).unwrap();
     let pacs = Storescp::start(&received, &[]).unwrap();
     let users = folder.path().join("users.toml");
-    std::fs::write(&users, users_entry()).unwrap();
+    let password = "correct horse battery staple";
+    std::fs::write(&users, users_file(&["auditor"], password).unwrap()).unwrap();
     let users = users.to_str().unwrap();
     let tls_port = free_port().unwrap();
     let site = |targets: &str| {
@@ -164,7 +153,7 @@ fn every_kind_of_audit_message_is_valid_and_arrives_over_tls() {
         assert!(!said.status.success());
     }
     let sign_in = format!("{}/sign-in", service.url());
-    for password in ["wrong", "correct horse battery staple"] {
+    for password in ["wrong", password] {
         let password = format!("password={password}");
         curl(&["--data-urlencode", "name=auditor", "--data-urlencode", &password, &sign_in]);
     }
