@@ -166,10 +166,10 @@ fn a_candidate_yields_to_every_job_of_production() {
     write_candidate(&packs.join("candidate"), FINER);
     let service = Prosector::start(&site(pacs.port(), &packs)).unwrap();
     let peer = Peer { ae_title: AE_TITLE, port: service.dicom_port() };
-    let send = |number: u64| {
+    let write = |number: u64| {
         let source = folder.path().join(number.to_string());
         Phantom::write(&source, &Scan::ct(410 + number, Plane::Axial));
-        dcmsend(peer, &source).unwrap();
+        source
     };
 
     // The next study comes once a candidate has begun, as often as it takes for one to be caught at work.
@@ -180,6 +180,7 @@ fn a_candidate_yields_to_every_job_of_production() {
         events.any(|event| event["kind"] == "job_given_back" && event["reason_code"] == "yielded")
     };
     while !yielded(&events()) && sent < 6 {
+        let source = write(sent);
         let is_running = || jobs(&service, "shadow").iter().any(|job| job["state"] == "running");
         if sent > 0 {
             wait_until("a candidate at work", Duration::from_mins(1), || {
@@ -187,7 +188,7 @@ fn a_candidate_yields_to_every_job_of_production() {
             })
             .unwrap();
         }
-        send(sent);
+        dcmsend(peer, &source).unwrap();
         sent += 1;
         wait_until("production", Duration::from_mins(2), || {
             Ok(are_done(&jobs(&service, "production"), sent as usize))
