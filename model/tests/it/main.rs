@@ -1,4 +1,3 @@
 //! The crate through its public door.
 
-mod modes;
 mod phantom_pack;
