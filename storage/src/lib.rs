@@ -57,7 +57,7 @@ pub use provenance::{
 pub use recall::{RecallId, RecallScope, RecallSubject, RecallableJob, RecallableResult};
 pub use retention::{PurgeError, Purged, RetentionPolicy};
 pub use spool::{
-    FinishedFile, ParseSpoolKeyError, ReconcileError, Reconciled, Space, Spool, SpoolError,
-    SpoolKey, SpoolOptions, SpoolWriter,
+    BucketCredentials, BucketOptions, FinishedFile, LocalFiles, ParseSpoolKeyError, ReconcileError,
+    Reconciled, Space, Spool, SpoolError, SpoolKey, SpoolOptions, SpoolWriter,
 };
 pub use store::{DatabaseError, SchemaError, Store};

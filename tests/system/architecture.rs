@@ -17,13 +17,15 @@ const EDGES: &[(&str, &str)] = &[
     ("prosector", "prosector-storage"),
 ];
 
-/// Crates that open a door to the outside, and the only member that may hold the key.
+/// Crates that open a door to the outside, and the members that may hold the key: one, but for TLS, whose provider is
+/// chosen by whoever makes a connection.
 const DOORS: &[(&str, &str)] = &[
     ("dicom", "dicom-io"),
     ("dicom-ul", "dicom-io"),
     ("dicom-transfer-syntax-registry", "dicom-io"),
     ("hyper", "dicom-io"),
     ("rustls", "dicom-io"),
+    ("rustls", "prosector-storage"),
     ("candle-core", "prosector-model"),
     ("candle-nn", "prosector-model"),
     ("tokenizers", "prosector-model"),
@@ -74,12 +76,14 @@ fn crates_depend_on_each_other_as_drawn() {
 fn each_outside_world_has_one_door() {
     let dependencies = normal_dependencies();
 
-    for (dependency, owner) in DOORS {
+    for (dependency, _) in DOORS {
+        let owners: BTreeSet<&str> =
+            DOORS.iter().filter(|(door, _)| door == dependency).map(|(_, owner)| *owner).collect();
         let users: BTreeSet<&str> = dependencies
             .iter()
             .filter(|(_, to)| to == dependency)
             .map(|(from, _)| from.as_str())
             .collect();
-        assert!(users.iter().all(|user| user == owner), "{dependency} is used by {users:?}");
+        assert!(users.is_subset(&owners), "{dependency} is used by {users:?}");
     }
 }

@@ -5,6 +5,7 @@ mod architecture;
 mod audit;
 mod audit_messages;
 mod browser;
+mod bucket;
 mod chaos;
 mod commitment;
 mod dicomweb;

@@ -1,13 +1,11 @@
 //! What a crash leaves behind, and how it is told from what is needed.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::store::sql::{Value, places};
 use crate::store::{DatabaseError, Store};
 
-use super::file::{Shared, blocking, sync_directory};
+use super::folder::blocking;
 use super::writer::clear_incoming;
 use super::{Spool, SpoolError, SpoolKey};
 
@@ -47,24 +45,15 @@ impl Spool {
         store: &Store,
         age: Duration,
     ) -> Result<Reconciled, ReconcileError> {
-        let shared = Arc::clone(&self.shared);
-        let (removed, keys) = blocking(move || {
-            let removed = clear_incoming(&shared.root.join("incoming"))?;
-            let mut keys = Vec::new();
-            for folder in ["instances", "results"] {
-                list(&shared.root, &shared.root.join(folder), age, &mut keys)?;
-            }
-            Ok((removed, keys))
-        })
-        .await?;
+        let incoming = self.incoming();
+        let removed = blocking(move || clear_incoming(&incoming)).await?;
+        let keys = self.list(age).await?;
         let mut reconciled = Reconciled { removed, ..Reconciled::default() };
         for keys in keys.chunks(500) {
             let unknown = store.unknown_spool_keys(keys).await?;
             reconciled.sound += (keys.len() - unknown.len()) as u64;
             for key in unknown {
-                let shared = Arc::clone(&self.shared);
-                let moved = key.clone();
-                blocking(move || set_aside(&shared, &moved)).await?;
+                self.set_aside(&key).await?;
                 reconciled.set_aside.push(key);
             }
         }
@@ -89,46 +78,4 @@ impl Store {
         }
         Ok(keys.iter().filter(|key| !known.contains(key.as_str())).cloned().collect())
     }
-}
-
-fn list(
-    root: &Path,
-    folder: &Path,
-    age: Duration,
-    keys: &mut Vec<SpoolKey>,
-) -> Result<(), SpoolError> {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = std::fs::read_dir(&folder).map_err(SpoolError::io("list a folder"))?;
-        for entry in entries {
-            let entry = entry.map_err(SpoolError::io("list a folder"))?;
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
-            let is_old = metadata.modified().ok().is_none_or(|modified| {
-                SystemTime::now().duration_since(modified).is_ok_and(|passed| passed >= age)
-            });
-            if let (true, Some(key)) = (is_old, key_of(root, &entry.path())) {
-                keys.push(key);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn key_of(root: &Path, path: &Path) -> Option<SpoolKey> {
-    path.strip_prefix(root).ok()?.to_str()?.parse().ok()
-}
-
-fn set_aside(shared: &Shared, key: &SpoolKey) -> Result<(), SpoolError> {
-    let from: PathBuf = shared.root.join(key.as_str());
-    let to = shared.root.join("set-aside").join(key.as_str());
-    let folder = to.parent().unwrap_or(&shared.root);
-    std::fs::create_dir_all(folder).map_err(SpoolError::io("make a folder"))?;
-    std::fs::rename(&from, &to).map_err(SpoolError::io("set a file aside"))?;
-    sync_directory(folder)?;
-    shared.remove_empty_folders(&from);
-    Ok(())
 }

@@ -96,6 +96,11 @@ impl FinishedFile {
         self.size_bytes
     }
 
+    /// Where the bytes are until they are put into place.
+    pub(super) fn path(&self) -> &Path {
+        &self.temporary.path
+    }
+
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }

@@ -9,7 +9,8 @@ use prosector_storage::{
     AssociationId, AttemptLimit, Decision, DecisionOutcome, InstanceOutcome, JobId, JobInputs,
     JobOutcome, Lane, LeasedJob, NewAssociation, NewDelivery, NewInstance, NewJob, NewResult,
     NextJob, PatientIdentity, Priority, ProtocolRevision, ReasonCode, ResultForm, SettleCandidate,
-    SettlePolicy, Settled, Sha256Digest, Spool, SpoolKey, SpoolOptions, Store, TargetMeasurement,
+    SettlePolicy, Settled, Sha256Digest, Spool, SpoolError, SpoolKey, SpoolOptions, Store,
+    TargetMeasurement,
 };
 use sqlx::Connection as _;
 use tempfile::TempDir;
@@ -67,6 +68,20 @@ impl Bench {
         let spool_url = format!("file://{}/spool", folder.path().display());
         let spool = Spool::open(&spool_url, SpoolOptions { reserve_bytes: 0 }).await.unwrap();
         Self { store, spool, url, folder }
+    }
+
+    /// SQLite, and a bucket in place of the folder.
+    pub(crate) async fn with_spool(spool: Spool) -> Self {
+        Self { spool, ..Self::sqlite().await }
+    }
+
+    /// Whether the spool has something under `key`.
+    pub(crate) async fn has_bytes(&self, key: &SpoolKey) -> bool {
+        match self.spool.read(key).await {
+            Ok(_) => true,
+            Err(SpoolError::Missing { .. }) => false,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Runs SQL beside the store, as somebody with the database's password could.

@@ -30,7 +30,7 @@ async fn write(spool: &Spool, instance: &NewInstance) -> prosector_storage::Fini
 }
 
 fn is_in_place(bench: &Bench, key: &SpoolKey) -> bool {
-    bench.spool.path(key).is_file()
+    bench.folder.path().join("spool").join(key.as_str()).is_file()
 }
 
 async fn an_acknowledged_instance_is_in_place_and_recorded(bench: Bench) {

@@ -4,6 +4,7 @@
 mod audit;
 mod audit_forwarding;
 mod bench;
+mod bucket;
 mod commitment;
 mod delivery;
 mod durability;

@@ -30,19 +30,19 @@ async fn deliver(bench: &Bench) {
     }
 }
 
-async fn bytes_go_when_nothing_needs_them_and_rows_stay(bench: Bench) {
+pub(crate) async fn bytes_go_when_nothing_needs_them_and_rows_stay(bench: Bench) {
     let result = spooled(&bench, 1).await;
     deliver(&bench).await;
 
     let purged = bench.store.purge(&bench.spool, &NOW, 100).await.unwrap();
 
     assert_eq!(purged, Purged { instances: 3, results: 1 });
-    assert!(!bench.spool.path(&result).exists());
+    assert!(!bench.has_bytes(&result).await);
     let stored = bench.store.series_instances(&series_uid(1)).await.unwrap();
     assert_eq!(stored.len(), 3);
     for instance in stored {
         assert!(instance.purged_at.is_some());
-        assert!(!bench.spool.path(&instance.spool_key).exists());
+        assert!(!bench.has_bytes(&instance.spool_key).await);
     }
     assert_eq!(bench.store.purge(&bench.spool, &NOW, 100).await.unwrap(), Purged::default());
 }

@@ -10,6 +10,7 @@ pub mod promtool;
 pub mod prosector;
 pub mod python;
 pub mod rabbitmq;
+pub mod s3;
 mod service;
 pub mod syslog;
 

@@ -79,6 +79,11 @@ impl Prosector {
         format!("http://127.0.0.1:{}", self.http_port)
     }
 
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.service.pid()
+    }
+
     /// The process and its folder.
     pub fn service(&mut self) -> &mut Service {
         &mut self.service

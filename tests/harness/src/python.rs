@@ -39,7 +39,7 @@ pub fn serve(script: &'static str, arguments: &[&str]) -> Result<Service> {
     Service::start(script, folder, command)
 }
 
-fn interpreter() -> Result<OsString> {
+pub(crate) fn interpreter() -> Result<OsString> {
     std::env::var_os("PROSECTOR_TEST_PYTHON")
         .context("PROSECTOR_TEST_PYTHON is not set: run the tests through ops/test")
 }

@@ -26,15 +26,19 @@ pub(super) async fn live() -> &'static str {
 
 /// The parts that the service needs answer; each that does not is named.
 pub(super) async fn ready(State(facts): State<Facts>) -> Response {
-    let (store, queue) = tokio::join!(trouble(facts.store.ping()), trouble(facts.queue.ping()));
-    let spool = match facts.spool.space() {
+    let (store, queue, spool) = tokio::join!(
+        trouble(facts.store.ping()),
+        trouble(facts.queue.ping()),
+        trouble(facts.spool.ping()),
+    );
+    let spool = spool.or_else(|| match facts.spool.space() {
         Ok(space) if space.admits(0) => None,
         Ok(space) => Some(format!(
             "{} bytes free, {} are reserved: new instances are refused",
             space.free_bytes, space.reserve_bytes
         )),
         Err(error) => Some(format!("{:#}", anyhow::Error::new(error))),
-    };
+    });
     let is_ready = store.is_none() && spool.is_none();
     let word = |trouble: Option<String>| trouble.unwrap_or_else(|| "ok".to_owned());
     // Without its broker the service goes on from the store, later than it could.

@@ -1,7 +1,5 @@
 //! Jobs on demand: any prompts on a series that was received.
 
-use std::path::PathBuf;
-
 use dicom_types::SeriesInstanceUid;
 use prosector_storage::{JobId, Ordered, Priority, Store};
 use serde::Deserialize;
@@ -84,10 +82,10 @@ pub(super) async fn read_series(
     if instances.iter().any(|instance| instance.purged_at.is_some()) {
         return Err(Refusal::NotFound("the images of this series are no longer kept"));
     }
-    let files: Vec<PathBuf> = instances.iter().map(|i| facts.spool.path(&i.spool_key)).collect();
+    let files = facts.spool.fetch(instances.iter().map(|i| i.spool_key.clone()).collect()).await?;
     let wanted = Some(series.clone());
     let read = tokio::task::spawn_blocking(move || {
-        let sources = series_of(dicom_io::series::read_stacks(&files));
+        let sources = series_of(dicom_io::series::read_stacks(files.paths()));
         sources.into_iter().find(|source| source.series_instance_uid == wanted)
     });
     let source = read.await.map_err(|_| Refusal::Internal)?;

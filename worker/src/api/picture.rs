@@ -1,7 +1,6 @@
 //! Pictures of a job's result: three planes at once, or one slice after another.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dicom_io::secondary_capture::{Overlay, Plane, render, render_slice, slice_count};
@@ -151,10 +150,10 @@ async fn read_scene(facts: &Facts, job: &JobDetail) -> Result<Scene, Refusal> {
     if instances.iter().any(|instance| instance.purged_at.is_some()) {
         return Err(Refusal::NotFound("the images of the job are no longer kept"));
     }
-    let files: Vec<PathBuf> = instances.iter().map(|i| facts.spool.path(&i.spool_key)).collect();
+    let files = facts.spool.fetch(instances.iter().map(|i| i.spool_key.clone()).collect()).await?;
     let colours = colours(facts, job).await?;
     let read = tokio::task::spawn_blocking(move || -> Option<Scene> {
-        let stack = series_of(read_stacks(&files)).pop()?.stacks.into_iter().next()?;
+        let stack = series_of(read_stacks(files.paths())).pop()?.stacks.into_iter().next()?;
         let segments = dicom_io::seg::read(&bytes, &stack).ok()?;
         let volume = stack.load().ok()?;
         let layers = segments

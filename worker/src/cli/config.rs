@@ -43,11 +43,7 @@ fn summary(config: &Config) -> String {
     };
     let lines = [
         format!("listens as {} on {}", listener.ae_title, listener.bind),
-        format!(
-            "store {}, queue {queue}, spool {}",
-            config.store.url,
-            config.spool.folder.display()
-        ),
+        format!("store {}, queue {queue}, spool {}", config.store.url, config.spool.place),
         format!("web page on http://{}", config.api.bind),
     ];
     for line in lines {

@@ -1,14 +1,12 @@
 //! `prosector recall`: takes back the results of a faulty pack or protocol.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use dicom_io::rejection_note::{self, RejectedInstance, RejectionNoteContent, RejectionReason};
 use dicom_io::seg::SegIdentity;
 use prosector_storage::{
-    NewDelivery, NewResult, ReasonCode, RecallScope, RecallSubject, RecallableJob,
-    RecallableResult, ResultForm, Sha256Digest, Spool, SpoolKey, SpoolOptions, Store,
+    LocalFiles, NewDelivery, NewResult, ReasonCode, RecallScope, RecallSubject, RecallableJob,
+    RecallableResult, ResultForm, Sha256Digest, Spool, SpoolKey, Store,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -17,6 +15,7 @@ use super::filter::parse_time;
 use super::table::{Format, Table};
 use super::{Outcome, output};
 use crate::config::Config;
+use crate::serve::open_spool;
 
 /// Series Number of a rejection note: behind images and results.
 const SERIES_NUMBER: u32 = 9990;
@@ -95,9 +94,7 @@ pub(super) async fn run(arguments: &Arguments, config: &Config) -> Result<Outcom
         output::print(&table.render(arguments.format)?)?;
         return Ok(Outcome::Done);
     }
-    let spool_url = format!("file://{}", config.spool.folder.display());
-    let options = SpoolOptions { reserve_bytes: config.spool.reserve_bytes };
-    let spool = Spool::open(&spool_url, options).await.context("spool.url")?;
+    let spool = open_spool(config).await?;
     let code = arguments.reason.code();
     let recall_id = store.order_recall(&scope, &code).await?;
     let mut is_whole = true;
@@ -202,7 +199,8 @@ async fn note(
             software_version: env!("CARGO_PKG_VERSION"),
             device_serial_number: "prosector",
         };
-        rejection_note::build(&source, &content)
+        let source = source.paths().first().context("no file to take patient and study from")?;
+        Ok::<_, anyhow::Error>(rejection_note::build(source, &content)?)
     })
     .await??;
     let spool_key = SpoolKey::for_result(job.job_id, &note.sop_instance_uid);
@@ -223,12 +221,12 @@ async fn note(
 }
 
 /// A file that patient and study can be taken from: a result, or an instance that it was made from.
-async fn source(store: &Store, spool: &Spool, job: &RecallableJob) -> Result<PathBuf> {
+async fn source(store: &Store, spool: &Spool, job: &RecallableJob) -> Result<LocalFiles> {
     if let Some(key) = job.results.iter().find_map(|result| result.spool_key.as_ref()) {
-        return Ok(spool.path(key));
+        return Ok(spool.fetch(vec![key.clone()]).await?);
     }
     let instances = store.job_instances(job.job_id).await?;
     let instance = instances.iter().find(|instance| instance.purged_at.is_none());
     let instance = instance.context("neither a result nor an instance is in the spool any more")?;
-    Ok(spool.path(&instance.spool_key))
+    Ok(spool.fetch(vec![instance.spool_key.clone()]).await?)
 }

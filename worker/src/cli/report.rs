@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use dicom_io::series::{Stack, read_stacks};
 use dicom_types::Mask;
-use prosector_storage::{ComparedJob, Sha256Digest, ShadowPair, Spool, SpoolOptions, Store};
+use prosector_storage::{ComparedJob, LocalFiles, Sha256Digest, ShadowPair, Spool, Store};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -16,6 +16,7 @@ use super::table::{Format, Table};
 use super::{Outcome, output};
 use crate::config::Config;
 use crate::segment::series_of;
+use crate::serve::open_spool;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -44,9 +45,7 @@ struct Comparison {
 
 pub(super) async fn run(arguments: &Arguments, config: &Config) -> Result<Outcome> {
     let store = super::connect(config).await?;
-    let url = format!("file://{}", config.spool.folder.display());
-    let options = SpoolOptions { reserve_bytes: config.spool.reserve_bytes };
-    let spool = Spool::open(&url, options).await.with_context(|| format!("spool.url: {url}"))?;
+    let spool = open_spool(config).await?;
     let mut sums = Sums::default();
     let columns = [
         "study",
@@ -87,19 +86,24 @@ pub(super) async fn run(arguments: &Arguments, config: &Config) -> Result<Outcom
 /// Compares the masks of both jobs on the grid of their series.
 async fn compare(store: &Store, spool: &Spool, pair: &ShadowPair) -> Result<Vec<Comparison>> {
     let instances = store.job_instances(pair.candidate.job_id).await?;
-    let files: Vec<PathBuf> = instances.iter().map(|i| spool.path(&i.spool_key)).collect();
-    let path = |job: &ComparedJob| job.masks.as_ref().map(|key| spool.path(key));
-    let paths = [path(&pair.production), path(&pair.candidate)];
+    let files = spool.fetch(instances.iter().map(|i| i.spool_key.clone()).collect()).await?;
+    let of_production = fetch_masks(spool, &pair.production).await?;
+    let of_candidate = fetch_masks(spool, &pair.candidate).await?;
     let pair = pair.clone();
     let comparing = tokio::task::spawn_blocking(move || {
-        let sources = series_of(read_stacks(&files));
+        let sources = series_of(read_stacks(files.paths()));
         let stack = sources.iter().find_map(|source| source.volume());
         let stack = stack.context("the series is no volume any more")?;
-        let production = masks(&pair.production, paths[0].as_ref(), stack)?;
-        let candidate = masks(&pair.candidate, paths[1].as_ref(), stack)?;
+        let production = masks(&pair.production, of_production.paths().first(), stack)?;
+        let candidate = masks(&pair.candidate, of_candidate.paths().first(), stack)?;
         Ok(compare_targets(&pair, [&production, &candidate]))
     });
     comparing.await.context("comparing broke off")?
+}
+
+/// The segmentation of a job, where it has one.
+async fn fetch_masks(spool: &Spool, job: &ComparedJob) -> Result<LocalFiles> {
+    Ok(spool.fetch(job.masks.iter().cloned().collect()).await?)
 }
 
 /// The masks of a job by prompt, of the targets that have a voxel.

@@ -1,12 +1,12 @@
 //! `prosector self-test`: a phantom through the service that runs.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
-use prosector_storage::{Spool, SpoolOptions};
 
 use super::{Outcome, output};
 use crate::config::Config;
 use crate::self_test::SelfTest;
+use crate::serve::open_spool;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -17,9 +17,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(arguments: &Arguments, config: &Config) -> Result<Outcome> {
     let store = super::connect(config).await?;
-    let url = format!("file://{}", config.spool.folder.display());
-    let options = SpoolOptions { reserve_bytes: config.spool.reserve_bytes };
-    let spool = Spool::open(&url, options).await.with_context(|| format!("spool.url: {url}"))?;
+    let spool = open_spool(config).await?;
     let address = arguments.at.unwrap_or(config.listener.bind);
     let verdict = SelfTest::of(&config.listener, address, store, spool).run().await?;
     let dice = verdict.mean_dice.map_or_else(String::new, |dice| format!(", mean Dice {dice:.3}"));

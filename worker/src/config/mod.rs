@@ -13,6 +13,7 @@ mod quantity;
 mod raw;
 mod section;
 mod service_url;
+mod spool;
 mod strict;
 pub(crate) mod suggest;
 mod tls;

@@ -136,10 +136,42 @@ pub(crate) struct RawQueue {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawSpool {
-    /// `file://PATH`; default `file://var/spool`.
+    /// `file://PATH` or `s3://BUCKET/PREFIX`; default `file://var/spool`.
     pub(crate) url: String,
-    /// Space to leave free on the file system: below it, instances are refused; default `1 GiB`.
+    /// Space to leave free on the file system, with a bucket on that of `s3.staging`: below it, instances are refused;
+    /// default `1 GiB`.
     pub(crate) reserve: String,
+    /// The service of a bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) s3: Option<RawS3>,
+}
+
+/// `[spool.s3]`: the service that has the bucket of `spool.url`. Without a key of its own, the program uses what the
+/// machine has: the variables of AWS, or a role of the container or of the machine.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RawS3 {
+    /// Address of the service, such as `https://s3.example:9000`; default: that of AWS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) endpoint: Option<String>,
+    /// Region that requests are signed for; default: `AWS_REGION`, else `us-east-1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) region: Option<String>,
+    /// File that holds the access key's id; read at the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access_key_id_file: Option<String>,
+    /// Environment variable that holds the access key's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access_key_id_env: Option<String>,
+    /// File that holds the secret access key; read at the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_access_key_file: Option<String>,
+    /// Environment variable that holds the secret access key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_access_key_env: Option<String>,
+    /// Folder of this machine for what is on its way to the bucket or from it; default `var/staging`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) staging: Option<String>,
 }
 
 /// `[api]`

@@ -1,9 +1,10 @@
 //! The checked sections of a configuration, one structure per component.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dicom_io::compression::Compression;
@@ -11,6 +12,7 @@ use dicom_io::scp::AddressRange;
 use dicom_io::stow::StowDestination;
 use dicom_io::tls::{TlsAcceptor, TlsConnector};
 use dicom_types::AeTitle;
+use prosector_storage::BucketOptions;
 
 use super::ServiceUrl;
 use crate::protocol::Forms;
@@ -98,13 +100,42 @@ impl Leases {
     }
 }
 
-/// Where received instances are kept.
+/// Where received instances and results are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
-    /// Folder.
-    pub(crate) folder: PathBuf,
+    /// Folder or bucket.
+    pub(crate) place: SpoolPlace,
     /// Space to leave free, bytes.
     pub(crate) reserve_bytes: u64,
+}
+
+/// A folder or a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SpoolPlace {
+    /// A folder of this machine, or a share.
+    Folder(PathBuf),
+    /// A bucket of a service that speaks S3.
+    Bucket(BucketOptions),
+}
+
+impl SpoolPlace {
+    /// The folder on this machine, with a bucket the one for what is on its way.
+    pub(crate) fn local(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder,
+            Self::Bucket(bucket) => &bucket.staging,
+        }
+    }
+}
+
+impl fmt::Display for SpoolPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder) => write!(f, "{}", folder.display()),
+            Self::Bucket(bucket) if bucket.prefix.is_empty() => write!(f, "s3://{}", bucket.bucket),
+            Self::Bucket(bucket) => write!(f, "s3://{}/{}", bucket.bucket, bucket.prefix),
+        }
+    }
 }
 
 /// The web page, REST, metrics and health.

@@ -68,7 +68,7 @@ fn nothing_written_means_loopback_and_the_phantom_pack() {
     assert!(config.listener.bind.ip().is_loopback());
     assert!(config.api.bind.ip().is_loopback());
     assert_eq!(config.listener.ae_title.as_str(), "PROSECTOR");
-    assert_eq!(config.spool.folder, PathBuf::from("var/spool"));
+    assert_eq!(config.spool.place, SpoolPlace::Folder(PathBuf::from("var/spool")));
     assert!(matches!(config.queue, Queue::Embedded));
     assert_eq!(config.protocols.len(), 1);
     assert_eq!(config.protocols[0].model, "phantom");
@@ -383,4 +383,52 @@ fn reads_the_protocols_of_a_large_hospital() {
 
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(loaded.config.protocols.len(), 20);
+}
+
+#[test]
+fn a_bucket_is_read_with_references_to_its_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let (id, secret) = (folder.path().join("id"), folder.path().join("secret"));
+    std::fs::write(&id, "prosector\n").unwrap();
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let text = format!(
+        "[spool]\nurl = \"s3://images/prosector/\"\n[spool.s3]\nendpoint = \"https://s3.example:9000\"\n\
+         access_key_id_file = {id:?}\nsecret_access_key_file = {secret:?}\nstaging = \"/fast/staging\"\n"
+    );
+
+    let loaded = load_text(&text).unwrap();
+
+    let SpoolPlace::Bucket(bucket) = &loaded.config.spool.place else { panic!("a folder") };
+    assert_eq!((bucket.bucket.as_str(), bucket.prefix.as_str()), ("images", "prosector"));
+    assert_eq!(loaded.config.spool.place.to_string(), "s3://images/prosector");
+    let key = prosector_storage::BucketCredentials::Key {
+        access_key_id: "prosector".to_owned(),
+        secret_access_key: "s3cret".to_owned(),
+    };
+    assert_eq!(bucket.credentials, key);
+    assert!(!format!("{:?}", loaded.config).contains("s3cret"));
+    assert!(!toml::to_string(&loaded.effective).unwrap().contains("s3cret"));
+}
+
+#[test]
+fn every_problem_of_a_bucket_is_reported() {
+    let wrong = "[spool]\nurl = \"s3://Images/a b\"\n[spool.s3]\nendpoint = \"s3.example\"\n\
+                 access_key_id_env = \"PROSECTOR_NO_SUCH_VARIABLE\"\nstaging = \"\"\n";
+    let elsewhere = "[spool]\nurl = \"file://var/spool\"\n[spool.s3]\nregion = \"eu\"\n";
+    let unread = "[spool]\nurl = \"s3://images\"\n[spool.s3]\naccess_key_id_env = \"NO_SUCH_VARIABLE\"\n\
+                  secret_access_key_env = \"NO_SUCH_VARIABLE\"\nsecret_access_key_file = \"x\"\n";
+
+    let said = [wrong, elsewhere, unread].map(message).join("\n");
+
+    for words in [
+        "spool.url (line 2): \"Images\" is no name of a bucket",
+        "spool.s3.endpoint (line 4): \"s3.example\" is not the address of a service",
+        "spool.s3.secret_access_key_file: missing: key and secret go together",
+        "spool.s3.staging (line 6): must not be empty",
+        "spool.s3 (line 3): only an s3:// spool has a service",
+        "spool.s3.access_key_id_env (line 4): NO_SUCH_VARIABLE is empty",
+        "spool.s3.secret_access_key_env (line 5): secret_access_key_file is named as well",
+    ] {
+        assert!(said.contains(words), "no {words:?} in {said}");
+    }
 }

@@ -14,13 +14,13 @@ use super::problem::{FieldPath, Problems};
 use super::quantity::{parse_duration, parse_size};
 use super::raw::{
     RawApi, RawAudit, RawAuditSyslog, RawConfig, RawDestination, RawListener, RawLog, RawModel,
-    RawQueue, RawRetry, RawSelfTest, RawSpool, RawTimeouts,
+    RawQueue, RawRetry, RawSelfTest, RawTimeouts,
 };
 use super::section::{
     Api, Audit, AuditSyslog, Called, Completeness, Destination, DestinationKind, DimseDestination,
-    Leases, Listener, Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Spool, Store,
+    Leases, Listener, Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Store,
 };
-use super::{Config, ServiceUrl, compression, dicomweb, proof, tls};
+use super::{Config, ServiceUrl, compression, dicomweb, proof, spool, tls};
 use crate::protocol::{Forms, Protocol};
 
 /// Smallest PDU that PS3.8 D.1 lets a peer expect to get a header into, with room for data.
@@ -39,7 +39,7 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let queue = queue(&raw.queue.url, &root.key("queue").key("url"), problems);
     let ageing = duration(&raw.queue.ageing, &root.key("queue").key("ageing"), problems);
     let leases = leases(&raw.queue, &root.key("queue"), problems);
-    let spool = spool(&raw.spool, &root.key("spool"), problems);
+    let spool = spool::spool(&raw.spool, &root.key("spool"), problems);
     let api = api(&raw.api, &root.key("api"), problems);
     let self_test = self_test(&raw.self_test, &root.key("self_test"), problems);
     let has_clear_port = raw.listener.tls.as_ref().is_none_or(|tls| tls.bind.is_some());
@@ -196,16 +196,6 @@ fn leases(raw: &RawQueue, path: &FieldPath, problems: &mut Problems) -> Option<L
         problems.error(&path.key("attempts"), "must be at least 1");
     }
     Some(Leases { lasting: lasting.filter(|_| !is_too_short)?, attempts: attempts? })
-}
-
-fn spool(raw: &RawSpool, path: &FieldPath, problems: &mut Problems) -> Option<Spool> {
-    let url = ServiceUrl::new(raw.url.as_str());
-    let folder = (url.scheme() == "file" && !url.location().is_empty()).then(|| url.location());
-    if folder.is_none() {
-        problems.error(&path.key("url"), format!("{url} is not file://PATH"));
-    }
-    let reserve = problems.take(&path.key("reserve"), parse_size(&raw.reserve));
-    Some(Spool { folder: PathBuf::from(folder?), reserve_bytes: reserve? })
 }
 
 fn api(raw: &RawApi, path: &FieldPath, problems: &mut Problems) -> Option<Api> {

@@ -17,7 +17,7 @@ use dicom_io::scu::{
 };
 use dicom_io::stow::{self, StowDestination, StowError, StowResult};
 use prosector_storage::{
-    AfterDeliveryFailure, DeliveryFailure, LeasedDelivery, ReasonCode, Spool, Store,
+    AfterDeliveryFailure, DeliveryFailure, LeasedDelivery, LocalFiles, ReasonCode, Spool, Store,
 };
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -41,6 +41,7 @@ const UNAUTHORIZED: ReasonCode = ReasonCode::new("destination_unauthorized");
 const TRY_AGAIN: ReasonCode = ReasonCode::new("destination_busy");
 const REFUSED: ReasonCode = ReasonCode::new("destination_refused");
 const FORM_REFUSED: ReasonCode = ReasonCode::new("form_refused");
+const SPOOL: ReasonCode = ReasonCode::new("spool_unavailable");
 const FOLDER: ReasonCode = ReasonCode::new("folder_not_written");
 
 /// Sends results until it is told to stop.
@@ -229,9 +230,26 @@ impl Deliverer {
         .await?
     }
 
+    /// The results of a batch as files; why there are none is said to every delivery of it.
+    async fn fetch(&self, batch: &[LeasedDelivery]) -> Result<LocalFiles, Vec<Sent>> {
+        let fetched =
+            self.spool.fetch(batch.iter().map(|lease| lease.spool_key.clone()).collect()).await;
+        fetched.map_err(|error| {
+            tracing::warn!(
+                error = format!("{:#}", anyhow::Error::new(error)),
+                "results not read from the spool"
+            );
+            batch.iter().map(|_| Sent::TryAgain(SPOOL, None)).collect()
+        })
+    }
+
     async fn send_to(&self, destination: &DimseDestination, batch: &[LeasedDelivery]) -> Vec<Sent> {
+        let files = match self.fetch(batch).await {
+            Ok(files) => files,
+            Err(sent) => return sent,
+        };
         let instances: Vec<InstanceSource> =
-            batch.iter().map(|lease| self.spool.path(&lease.spool_key).into()).collect();
+            files.paths().iter().cloned().map(InstanceSource::from).collect();
         match scu::store(&peer(destination), &instances, &patience(destination)).await {
             Ok(outcomes) => outcomes.into_iter().map(|outcome| sent(&outcome.result)).collect(),
             Err(error) => {
@@ -248,8 +266,12 @@ impl Deliverer {
     }
 
     async fn post_to(&self, server: &StowDestination, batch: &[LeasedDelivery]) -> Vec<Sent> {
+        let files = match self.fetch(batch).await {
+            Ok(files) => files,
+            Err(sent) => return sent,
+        };
         let instances: Vec<InstanceSource> =
-            batch.iter().map(|lease| self.spool.path(&lease.spool_key).into()).collect();
+            files.paths().iter().cloned().map(InstanceSource::from).collect();
         match stow::store(server, &instances).await {
             Ok(results) => results.iter().map(posted).collect(),
             Err(error) => {

@@ -1,6 +1,5 @@
 //! From series that are complete to jobs, or to the reason why there is none.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,9 +129,10 @@ impl Settler {
 
     pub(super) async fn read(&self, series: &SeriesInstanceUid) -> Result<Vec<SeriesSource>> {
         let instances = self.store.series_instances(series).await?;
-        let files: Vec<PathBuf> =
-            instances.iter().map(|instance| self.spool.path(&instance.spool_key)).collect();
-        let sources = tokio::task::spawn_blocking(move || segment::series_of(read_stacks(&files)))
+        let files =
+            self.spool.fetch(instances.iter().map(|i| i.spool_key.clone()).collect()).await?;
+        let read = move || segment::series_of(read_stacks(files.paths()));
+        let sources = tokio::task::spawn_blocking(read)
             .await
             .context("reading the series' headers broke off")?;
         // A spool that cannot be read now is no verdict on the series.

@@ -8,7 +8,8 @@ use crate::config::Config;
 
 /// Threads, memory and the folder beyond it, as `[model]` names them or the machine has them.
 pub(crate) fn segmenter_options(config: &Config) -> SegmenterOptions {
-    let scratch = config.model.scratch.clone().unwrap_or_else(|| config.spool.folder.clone());
+    let scratch =
+        config.model.scratch.clone().unwrap_or_else(|| config.spool.place.local().to_owned());
     // The command line segments where no service has made its spool.
     let scratch = if scratch.is_dir() { scratch } else { std::env::temp_dir() };
     SegmenterOptions {

@@ -230,9 +230,10 @@ impl SelfTest {
         let result = result.context("the job has no segmentation")?;
         let bytes = self.spool.read(&result.spool_key).await?;
         let instances = self.store.job_instances(job.summary.job_id).await?;
-        let files: Vec<PathBuf> = instances.iter().map(|i| self.spool.path(&i.spool_key)).collect();
+        let files =
+            self.spool.fetch(instances.iter().map(|i| i.spool_key.clone()).collect()).await?;
         let compared = tokio::task::spawn_blocking(move || {
-            let stack = read_stacks(&files).stacks.into_iter().next();
+            let stack = read_stacks(files.paths()).stacks.into_iter().next();
             let stack = stack.context("what was received is no volume")?;
             let segments = dicom_io::seg::read(&bytes, &stack)?;
             Ok(mean_dice(&segments, &phantom.truths(stack.geometry)?))

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Facts, Pictures};
 use crate::audit_trail::Forwarder;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SpoolPlace};
 use crate::deliver::Deliverer;
 use crate::ledger_roots::RootKeeper;
 use crate::listen::{Listener, Settler};
@@ -104,6 +104,22 @@ pub(crate) async fn connect(config: &Config, role: &str) -> Result<Store> {
     Ok(store)
 }
 
+/// Opens the spool.
+///
+/// # Errors
+/// When its folder cannot be written, or its bucket does not answer, is not there, or refuses us.
+pub(crate) async fn open_spool(config: &Config) -> Result<Spool> {
+    let options = SpoolOptions { reserve_bytes: config.spool.reserve_bytes };
+    let place = &config.spool.place;
+    let opened = match place {
+        SpoolPlace::Folder(folder) => {
+            Spool::open(&format!("file://{}", folder.display()), options).await
+        }
+        SpoolPlace::Bucket(bucket) => Spool::open_bucket(bucket, options).await,
+    };
+    opened.with_context(|| format!("spool.url: {place}"))
+}
+
 impl Service {
     /// Builds what the roles need; no role named means all of them.
     ///
@@ -115,11 +131,7 @@ impl Service {
         let roles: BTreeSet<Role> = named.iter().copied().collect();
         let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
         let store = connect(&config, &names.join("+")).await?;
-        let spool_url = format!("file://{}", config.spool.folder.display());
-        let options = SpoolOptions { reserve_bytes: config.spool.reserve_bytes };
-        let spool = Spool::open(&spool_url, options)
-            .await
-            .with_context(|| format!("spool.url: {spool_url}"))?;
+        let spool = open_spool(&config).await?;
         let queue = match &config.queue {
             config::Queue::Embedded => Queue::at("embedded:"),
             config::Queue::Amqp(url) => Queue::at(url.expose()),

@@ -1,6 +1,5 @@
 //! One attempt at a job: read, segment, encode, check, keep, record.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use dicom_io::series::{ReadSeriesError, Stack, read_stacks};
 use dicom_types::Volume;
 use prosector_model::{Control, Pack, SegmentError, Segmentation};
 use prosector_storage::{
-    Failure, JobFailure, JobOutcome, Lane, LeaseError, LeasedJob, ReasonCode, SpoolKey,
+    Failure, JobFailure, JobOutcome, Lane, LeaseError, LeasedJob, LocalFiles, ReasonCode, SpoolKey,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +62,8 @@ pub(super) async fn run(
     let protocol = attempt.protocol().await?;
     let pack = attempt.pack(&protocol)?;
     let mut timings = Timings::default();
-    let (stack, volume) = timings.load.of(attempt.load()).await?;
+    // The encoder looks into the first file once more.
+    let (stack, volume, _files) = timings.load.of(attempt.load()).await?;
     let volume = Arc::new(volume);
     if abandon.is_cancelled() {
         return Ok(Ended::Abandoned);
@@ -138,20 +138,21 @@ impl Attempt<'_> {
         Ok(pack)
     }
 
-    async fn load(&self) -> Result<(Stack, Volume), AttemptError> {
+    async fn load(&self) -> Result<(Stack, Volume, LocalFiles), AttemptError> {
         let instances = self.worker.store.job_instances(self.lease.job_id).await;
         let instances = instances.map_err(|error| self.wait(STORE, error))?;
-        let files: Vec<PathBuf> =
-            instances.iter().map(|i| self.worker.spool.path(&i.spool_key)).collect();
+        let files =
+            self.worker.spool.fetch(instances.iter().map(|i| i.spool_key.clone()).collect()).await;
+        let files = files.map_err(|error| self.wait(SPOOL, error))?;
         let loaded = tokio::task::spawn_blocking(move || {
-            let report = read_stacks(&files);
+            let report = read_stacks(files.paths());
             let mut series = segment::series_of(report);
             let source = if series.len() == 1 { series.pop() } else { None };
             let source = source.ok_or_else(|| "the job's files are not one series".to_owned());
             source.and_then(|source| {
                 let reasons = source.reasons().join("; ");
                 let stack = source.stacks.into_iter().next().ok_or(reasons)?;
-                Ok(stack.load().map(|volume| (stack, volume)))
+                Ok(stack.load().map(|volume| (stack, volume, files)))
             })
         });
         match loaded.await {

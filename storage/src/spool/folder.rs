@@ -5,127 +5,38 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::task::{JoinSet, spawn_blocking};
 use uuid::Uuid;
 
-use super::SpoolKey;
-use super::writer::{FinishedFile, SpoolWriter};
+use super::writer::FinishedFile;
+use super::{SpoolError, SpoolKey};
 
 /// Files that are synced at the same time.
 const PARALLEL_SYNCS: usize = 16;
 /// Directories remembered as durable before they are forgotten again.
 const KNOWN_DIRECTORIES: usize = 20_000;
 
-/// How a spool treats its space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpoolOptions {
-    /// Bytes that stay free for the work that was promised: below, nothing new is received.
-    pub reserve_bytes: u64,
-}
-
-/// Room in the spool's file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Space {
-    /// Bytes that this process may still use.
-    pub free_bytes: u64,
-    /// Bytes in all.
-    pub total_bytes: u64,
-    /// Bytes that stay free.
-    pub reserve_bytes: u64,
-}
-
-impl Space {
-    /// Whether something of `size_bytes` fits above the reserve.
-    pub fn admits(&self, size_bytes: u64) -> bool {
-        self.free_bytes >= self.reserve_bytes.saturating_add(size_bytes)
-    }
-}
-
-/// Why the spool did not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// The address is not `file://PATH`.
-    #[error("spool address is not file://PATH")]
-    Address,
-    /// The reserve would be touched. To a C-STORE sender: 0xA700, out of resources.
-    #[error("spool has {free_bytes} bytes free and keeps {reserve_bytes}")]
-    BelowReserve {
-        /// Bytes free.
-        free_bytes: u64,
-        /// Bytes kept.
-        reserve_bytes: u64,
-    },
-    /// There is no such file.
-    #[error("spool has no file {key}")]
-    Missing {
-        /// What was asked for.
-        key: SpoolKey,
-    },
-    /// The file system refused something.
-    #[error("spool could not {step}")]
-    Io {
-        /// What was being done.
-        step: &'static str,
-        /// What the operating system said.
-        source: Arc<io::Error>,
-    },
-    /// A blocking step was stopped with its runtime.
-    #[error("spool was shut down while it worked")]
-    Stopped,
-}
-
-impl SpoolError {
-    pub(super) fn io(step: &'static str) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Io { step, source: Arc::new(source) }
-    }
-
-    pub(super) fn same(&self) -> Self {
-        match self {
-            Self::Io { step, source } => Self::Io { step, source: Arc::clone(source) },
-            Self::BelowReserve { free_bytes, reserve_bytes } => {
-                Self::BelowReserve { free_bytes: *free_bytes, reserve_bytes: *reserve_bytes }
-            }
-            Self::Missing { key } => Self::Missing { key: key.clone() },
-            Self::Address => Self::Address,
-            Self::Stopped => Self::Stopped,
-        }
-    }
-
-    /// Whether the file system is full.
-    pub fn is_full(&self) -> bool {
-        match self {
-            Self::BelowReserve { .. } => true,
-            Self::Io { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
-            Self::Address | Self::Missing { .. } | Self::Stopped => false,
-        }
-    }
-}
-
-/// Bytes: received instances and results. Cheap to clone.
+/// Files in a folder, each synced and renamed into place.
 #[derive(Debug, Clone)]
-pub struct Spool {
+pub(super) struct Folder {
     pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) root: PathBuf,
-    options: SpoolOptions,
     /// Directories whose entry in their parent is known to be durable.
     durable_directories: Mutex<BTreeSet<PathBuf>>,
 }
 
-impl Spool {
-    /// Opens `file://PATH`, making the folder where it is absent. A relative path is taken from the working directory.
+impl Folder {
+    /// Opens the folder, making it where it is absent.
     ///
     /// # Errors
-    /// [`SpoolError::Address`] for another scheme, [`SpoolError::Io`] where the folder cannot be made or written.
-    pub async fn open(url: &str, options: SpoolOptions) -> Result<Self, SpoolError> {
-        let path = url.strip_prefix("file://").filter(|path| !path.is_empty());
-        let root = PathBuf::from(path.ok_or(SpoolError::Address)?);
+    /// [`SpoolError::Io`] where it cannot be made or written.
+    pub(super) async fn open(root: PathBuf) -> Result<Self, SpoolError> {
         let prepared = root.clone();
         blocking(move || {
             for folder in ["incoming", "instances", "results", "set-aside"] {
@@ -142,49 +53,15 @@ impl Spool {
         })
         .await?;
         let durable_directories = Mutex::default();
-        Ok(Self { shared: Arc::new(Shared { root, options, durable_directories }) })
+        Ok(Self { shared: Arc::new(Shared { root, durable_directories }) })
     }
 
-    /// The room in the file system.
-    ///
-    /// # Errors
-    /// Where the file system cannot be asked.
-    pub fn space(&self) -> Result<Space, SpoolError> {
-        let stat = rustix::fs::statvfs(&self.shared.root)
-            .map_err(|errno| SpoolError::io("ask for free space")(errno.into()))?;
-        Ok(Space {
-            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-            total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
-            reserve_bytes: self.shared.options.reserve_bytes,
-        })
+    pub(super) fn root(&self) -> &Path {
+        &self.shared.root
     }
 
-    /// Begins a new file, unless the reserve would be touched.
-    ///
-    /// # Errors
-    /// [`SpoolError::BelowReserve`], or [`SpoolError::Io`].
-    pub async fn create(&self) -> Result<SpoolWriter, SpoolError> {
-        let space = self.space()?;
-        if !space.admits(0) {
-            return Err(SpoolError::BelowReserve {
-                free_bytes: space.free_bytes,
-                reserve_bytes: space.reserve_bytes,
-            });
-        }
-        self.create_regardless().await
-    }
-
-    /// Begins a new file even where the reserve is touched: results of promised work.
-    async fn create_regardless(&self) -> Result<SpoolWriter, SpoolError> {
-        let incoming = self.shared.root.join("incoming");
-        blocking(move || SpoolWriter::create_in(&incoming)).await
-    }
-
-    /// Makes finished files durable under their keys: each is synced, renamed into place, and the folders are synced
-    /// once. The outcomes are in the order of `batch`; one file's trouble is not another's.
-    ///
-    /// Cancel safety: dropped half-way, some files may be in place without a row; see [`Spool::reconcile`].
-    pub async fn commit_batch(
+    /// Syncs each file, renames it into place, and syncs the folders once.
+    pub(super) async fn commit_batch(
         &self,
         batch: Vec<(FinishedFile, SpoolKey)>,
     ) -> Vec<Result<(), SpoolError>> {
@@ -194,31 +71,16 @@ impl Spool {
         let placed = blocking(move || Ok(shared.place(synced))).await;
         match placed {
             Ok(outcomes) => outcomes,
-            Err(error) => (0..count).map(|_| Err(error.same())).collect(),
+            Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
         }
     }
 
-    /// Stores `bytes` durably under `key`, replacing what was there. The reserve is there for this.
-    ///
-    /// # Errors
-    /// [`SpoolError::Io`].
-    pub async fn put(&self, key: &SpoolKey, bytes: &[u8]) -> Result<(), SpoolError> {
-        let mut writer = self.create_regardless().await?;
-        writer.write(bytes).await?;
-        let file = writer.finish().await?;
-        self.commit_batch(vec![(file, key.clone())]).await.pop().unwrap_or(Err(SpoolError::Stopped))
-    }
-
-    /// Where the file of `key` is, for readers that want a path.
-    pub fn path(&self, key: &SpoolKey) -> PathBuf {
+    /// Where the file of `key` is, or would be.
+    pub(super) fn path(&self, key: &SpoolKey) -> PathBuf {
         self.shared.root.join(key.as_str())
     }
 
-    /// All bytes under `key`.
-    ///
-    /// # Errors
-    /// [`SpoolError::Missing`] or [`SpoolError::Io`].
-    pub async fn read(&self, key: &SpoolKey) -> Result<Vec<u8>, SpoolError> {
+    pub(super) async fn read(&self, key: &SpoolKey) -> Result<Vec<u8>, SpoolError> {
         match tokio::fs::read(self.path(key)).await {
             Ok(bytes) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -228,11 +90,8 @@ impl Spool {
         }
     }
 
-    /// Removes the file under `key` and the folders that are empty then. Nothing happens where there is none.
-    ///
-    /// # Errors
-    /// [`SpoolError::Io`].
-    pub async fn remove(&self, key: &SpoolKey) -> Result<(), SpoolError> {
+    /// Removes the file under `key` and the folders that are empty then.
+    pub(super) async fn remove(&self, key: &SpoolKey) -> Result<(), SpoolError> {
         let path = self.path(key);
         let shared = Arc::clone(&self.shared);
         blocking(move || match std::fs::remove_file(&path) {
@@ -244,6 +103,26 @@ impl Spool {
             Err(error) => Err(SpoolError::io("remove a file")(error)),
         })
         .await
+    }
+
+    /// Every file in place that is older than `age`.
+    pub(super) async fn list(&self, age: Duration) -> Result<Vec<SpoolKey>, SpoolError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let mut keys = Vec::new();
+            for folder in ["instances", "results"] {
+                list(&shared.root, &shared.root.join(folder), age, &mut keys)?;
+            }
+            Ok(keys)
+        })
+        .await
+    }
+
+    /// Moves a file to `set-aside/`, under the same key.
+    pub(super) async fn set_aside(&self, key: &SpoolKey) -> Result<(), SpoolError> {
+        let shared = Arc::clone(&self.shared);
+        let key = key.clone();
+        blocking(move || set_aside(&shared, &key)).await
     }
 }
 
@@ -268,7 +147,7 @@ impl Shared {
         for (folder, places) in folders {
             if let Err(error) = sync_directory(&folder) {
                 for place in places {
-                    outcomes[place] = Err(error.same());
+                    outcomes[place] = Err(error.clone());
                 }
             }
         }
@@ -317,7 +196,7 @@ impl Shared {
         Ok(())
     }
 
-    pub(super) fn remove_empty_folders(&self, file: &Path) {
+    fn remove_empty_folders(&self, file: &Path) {
         // Parts of the fixed layout stay: the root, and the folder under it.
         let depth = self.root.components().count() + 1;
         let mut folder = file.parent();
@@ -364,7 +243,7 @@ async fn sync_files(
 }
 
 /// Makes the entries of a folder durable.
-pub(super) fn sync_directory(path: &Path) -> Result<(), SpoolError> {
+fn sync_directory(path: &Path) -> Result<(), SpoolError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(SpoolError::io("sync a folder"))
 }
 
@@ -373,4 +252,46 @@ pub(super) async fn blocking<T: Send + 'static>(
     step: impl FnOnce() -> Result<T, SpoolError> + Send + 'static,
 ) -> Result<T, SpoolError> {
     spawn_blocking(step).await.unwrap_or(Err(SpoolError::Stopped))
+}
+
+fn list(
+    root: &Path,
+    folder: &Path,
+    age: Duration,
+    keys: &mut Vec<SpoolKey>,
+) -> Result<(), SpoolError> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = std::fs::read_dir(&folder).map_err(SpoolError::io("list a folder"))?;
+        for entry in entries {
+            let entry = entry.map_err(SpoolError::io("list a folder"))?;
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let is_old = metadata.modified().ok().is_none_or(|modified| {
+                SystemTime::now().duration_since(modified).is_ok_and(|passed| passed >= age)
+            });
+            if let (true, Some(key)) = (is_old, key_of(root, &entry.path())) {
+                keys.push(key);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn key_of(root: &Path, path: &Path) -> Option<SpoolKey> {
+    path.strip_prefix(root).ok()?.to_str()?.parse().ok()
+}
+
+fn set_aside(shared: &Shared, key: &SpoolKey) -> Result<(), SpoolError> {
+    let from: PathBuf = shared.root.join(key.as_str());
+    let to = shared.root.join("set-aside").join(key.as_str());
+    let folder = to.parent().unwrap_or(&shared.root);
+    std::fs::create_dir_all(folder).map_err(SpoolError::io("make a folder"))?;
+    std::fs::rename(&from, &to).map_err(SpoolError::io("set a file aside"))?;
+    sync_directory(folder)?;
+    shared.remove_empty_folders(&from);
+    Ok(())
 }
