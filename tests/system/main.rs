@@ -18,6 +18,7 @@ mod house;
 mod kill_campaign;
 mod ledger;
 mod main_job;
+mod operating_files;
 mod operations;
 mod pacs;
 mod patient_data;
