@@ -117,11 +117,22 @@ impl Device {
     /// # Errors
     /// When the system makes no thread.
     pub(crate) fn start(options: SegmenterOptions) -> Result<Self> {
+        let mut loaded = HashMap::new();
+        Self::serving(move |task| segment(&mut loaded, task, &options))
+    }
+
+    /// Starts the thread with what it does about a task.
+    ///
+    /// # Errors
+    /// When the system makes no thread.
+    pub(crate) fn serving(
+        segment: impl FnMut(&Task) -> Result<Segmentation, TaskError> + Send + 'static,
+    ) -> Result<Self> {
         let inbox = Arc::new(Inbox::default());
         let served = Closing(Arc::clone(&inbox));
         thread::Builder::new()
             .name("device".to_owned())
-            .spawn(move || serve(&served, &options))
+            .spawn(move || serve(&served, segment))
             .context("start the device thread")?;
         Ok(Self { inbox: Arc::new(Closing(inbox)) })
     }
@@ -140,10 +151,9 @@ impl Device {
     }
 }
 
-fn serve(inbox: &Closing, options: &SegmenterOptions) {
-    let mut loaded: HashMap<PackDigest, Segmenter> = HashMap::new();
+fn serve(inbox: &Closing, mut segment: impl FnMut(&Task) -> Result<Segmentation, TaskError>) {
     while let Some((task, reply)) = inbox.0.pop() {
-        let outcome = telemetry::busy(|| segment(&mut loaded, &task, options));
+        let outcome = telemetry::busy(|| segment(&task));
         // The one who asked may have given up.
         let _ = reply.send(outcome);
     }
