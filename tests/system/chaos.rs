@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use prosector_model::phantom::{Acquisition, Plane};
 use test_harness::dcmtk::{Peer, Sender, send_what_can};
 use test_harness::prosector::AE_TITLE;
 use test_harness::wait_until;
 
 use crate::house::{Acknowledged, House, Plan};
+use crate::phantom::Scan;
 
 const SHORT_LEASE: &str = "[queue]\nlease = \"5s\"\n";
 
@@ -168,6 +171,90 @@ fn a_result_that_finds_the_disk_full_waits_for_space_and_is_not_given_up() {
     std::fs::remove_file(&ballast).unwrap();
 
     house.assert_nothing_lost(&sent);
+}
+
+#[test]
+fn a_job_longer_than_the_brokers_consumer_timeout_is_done_once() {
+    let mut house = House::start(&Plan {
+        site: SHORT_LEASE,
+        consumer_timeout_ms: Some(1000),
+        ..Plan::default()
+    });
+    let mut sent = Acknowledged::default();
+
+    // A message that nobody acknowledges shows that this broker does not wait.
+    house.workers[0].service().signal("STOP").unwrap();
+    house.send(&mut sent, 2090);
+    let timed_out = |house: &mut House| {
+        house
+            .broker
+            .service()
+            .log()
+            .matches("timed out waiting for delivery acknowledgement")
+            .count()
+    };
+    wait_until("the broker to lose patience", Duration::from_mins(1), || {
+        Ok(timed_out(&mut house) > 0)
+    })
+    .unwrap();
+    house.workers[0].service().signal("CONT").unwrap();
+    house.assert_nothing_lost(&sent);
+    let losses = timed_out(&mut house);
+
+    // The processor is away for three times as long as the broker waits, with a job in hand.
+    let fine = Acquisition::new(Plane::Axial).with_spacing_mm([3.0, 1.5, 1.5]);
+    house.send_scan(&mut sent, &Scan { acquisition: fine, ..Scan::ct(2091, Plane::Axial) });
+    house.wait_for("a job in hand", "select count(*) from job where state = 'running'", "1");
+    house.workers[0].service().signal("STOP").unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    house.workers[0].service().signal("CONT").unwrap();
+    house.assert_nothing_lost(&sent);
+
+    let long = "select count(*) from job where attempt = 1 and state = 'done' \
+                   and finished_at - started_at > interval '3 seconds'";
+    assert_eq!(house.sql(long).unwrap(), "1", "no job took longer than the broker waits");
+    assert_eq!(house.sql("select count(*) from event where kind = 'job_leased'").unwrap(), "2");
+    assert_eq!(timed_out(&mut house), losses, "the long job met the consumer timeout");
+}
+
+#[test]
+fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
+    let mut house = House::start(&Plan {
+        site: "[queue]\nlease = \"20s\"\n",
+        further_workers: 1,
+        ..Plan::default()
+    });
+    let (port, folder) = (house.listener.dicom_port(), house.folder.path().to_owned());
+    let is_over = AtomicBool::new(false);
+
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut sent = Acknowledged::default();
+            for seed in 2100.. {
+                sent.send(port, &folder, seed).unwrap();
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            sent
+        });
+        house.wait_for("a job in hand", "select count(*) from job where state = 'running'", "1");
+        let [one, other] = &mut house.workers[..] else { panic!("two workers") };
+        for part in [one, other, &mut house.listener, &mut house.deliverer] {
+            part.service().signal("TERM").unwrap();
+            let code = part.service().wait(Duration::from_secs(45)).unwrap();
+            assert_eq!(code, Some(0), "{}", part.log());
+            part.start_again().unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        sender.join().unwrap()
+    });
+
+    house.assert_nothing_lost(&sent);
+    let lapsed = "select count(*) from event where kind = 'lease_lapsed'";
+    assert_eq!(house.sql(lapsed).unwrap(), "0", "a lease was left behind");
+    let sent_twice = "select count(*) from delivery where attempt > 1";
+    assert_eq!(house.sql(sent_twice).unwrap(), "0", "a result was sent twice");
 }
 
 const DONE: &str = "select count(*) from job where state in ('done', 'empty')";

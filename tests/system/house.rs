@@ -35,6 +35,8 @@ pub(crate) struct House {
 pub(crate) struct Plan<'a> {
     /// Lines in front of the site file, beside leases that are short.
     pub(crate) site: &'a str,
+    /// How long the broker waits for an acknowledgement, which it looks at as often; else as RabbitMQ has it.
+    pub(crate) consumer_timeout_ms: Option<u64>,
     /// Spool, where it is not in the working folder.
     pub(crate) spool: Option<&'a Path>,
     /// Processes that work, beyond the first.
@@ -44,10 +46,17 @@ pub(crate) struct Plan<'a> {
 impl House {
     /// Starts everything.
     pub(crate) fn start(plan: &Plan<'_>) -> Self {
-        let broker = std::thread::spawn(|| RabbitMq::start().unwrap());
+        let timeout = plan.consumer_timeout_ms;
+        let settings = timeout.map(|ms| format!("consumer_timeout = {ms}")).unwrap_or_default();
+        let broker = std::thread::spawn(move || RabbitMq::start_with(&settings).unwrap());
         let database = Postgres::start().unwrap();
         let pacs = Orthanc::start(&[]).unwrap();
         let broker = broker.join().unwrap();
+        if let Some(ms) = timeout {
+            // Read when a channel opens, and no key of rabbitmq.conf.
+            let set = format!("application:set_env(rabbit, channel_tick_interval, {ms}).");
+            broker.ctl(&["eval", &set]).unwrap();
+        }
         let (store, queue) = (database.create_database().unwrap(), broker.create_vhost().unwrap());
         let folder = tempfile::Builder::new().prefix("house-").tempdir().unwrap();
         let spool = plan.spool.map_or_else(|| folder.path().join("spool"), Path::to_path_buf);
@@ -86,6 +95,11 @@ impl House {
     /// Sends a small series until every instance of it was acknowledged.
     pub(crate) fn send(&self, ledger: &mut Acknowledged, seed: u64) {
         ledger.send(self.listener.dicom_port(), self.folder.path(), seed).unwrap();
+    }
+
+    /// Sends a series of another kind.
+    pub(crate) fn send_scan(&self, ledger: &mut Acknowledged, scan: &Scan) {
+        ledger.send_scan(self.listener.dicom_port(), self.folder.path(), scan).unwrap();
     }
 
     /// Which worker has this name on its leases.
