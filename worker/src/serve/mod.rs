@@ -34,6 +34,8 @@ use reload::Reloader;
 
 /// How long jobs and associations may go on once the service is to stop.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long all of it may go on after that: a PACS that keeps silent, say, or somebody who downloads slowly.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Files younger than this are left alone when the spool is brought in line with the store: another listener may be
 /// about to commit them.
 const RECONCILE_AGE: Duration = Duration::from_mins(10);
@@ -204,7 +206,20 @@ impl Service {
         let mut tasks = JoinSet::new();
         self.spawn(&mut tasks, &cancel).await?;
         let mut outcome = Ok(());
-        while let Some(ended) = tasks.join_next().await {
+        let overdue = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(GRACE + LAST_WORDS).await;
+        };
+        tokio::pin!(overdue);
+        loop {
+            let ended = tokio::select! {
+                ended = tasks.join_next() => ended,
+                () = &mut overdue => {
+                    tracing::warn!("stopped in the middle of something: its lease runs out");
+                    break;
+                }
+            };
+            let Some(ended) = ended else { break };
             let ended = ended.context("a role's task broke off").flatten();
             // The first role that ends, well or badly, ends the others.
             cancel.cancel();
@@ -212,6 +227,7 @@ impl Service {
                 outcome = ended;
             }
         }
+        tasks.abort_all();
         store.record(Event::new(EventKind::ServiceStopped).with(detail)).await?;
         if let Some(forwarder) = forwarder {
             forwarder.finish().await;
