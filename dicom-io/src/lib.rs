@@ -5,6 +5,8 @@ pub mod coded_concept;
 pub mod compression;
 mod dictionary;
 pub mod dimse;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod header;
 pub mod lineage;
 pub mod part10;

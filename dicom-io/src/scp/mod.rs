@@ -7,6 +7,7 @@
 
 mod admission;
 mod association;
+mod fuzz;
 mod listener;
 mod negotiate;
 mod policy;
@@ -15,6 +16,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fuzz::fuzz_association;
 pub use listener::{Endpoint, serve};
 pub use policy::{
     AddressRange, Admission, AllowList, ParseAddressRangeError, RejectReason, ScpConfig, ScpLimits,

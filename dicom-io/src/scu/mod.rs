@@ -27,6 +27,7 @@ pub use store::{StoreDisposition, StoreOutcome, StoreResult, store};
 #[derive(Debug, Clone)]
 pub struct Destination {
     /// Called AE title: theirs.
+pub(crate) use transcode::explicit_to_implicit;
     pub ae_title: AeTitle,
     /// Host name or address, and port: `pacs.example.org:104`.
     pub address: String,

@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 32;
 /// # Errors
 /// [`ReadHeaderError::Malformed`] or [`ReadHeaderError::Truncated`] when the data set is not well-formed or holds
 /// encapsulated data, [`ReadHeaderError::TooDeep`] when it is nested beyond reason.
-pub(super) fn explicit_to_implicit(dataset: &[u8]) -> Result<Vec<u8>, ReadHeaderError> {
+pub(crate) fn explicit_to_implicit(dataset: &[u8]) -> Result<Vec<u8>, ReadHeaderError> {
     let mut transcoder =
         Transcoder { input: dataset, position: 0, output: Vec::with_capacity(dataset.len()) };
     transcoder.elements(dataset.len(), false, MAX_DEPTH)?;

@@ -20,6 +20,7 @@ mod split_facts;
 mod stack;
 
 pub use error::{InstanceName, ReadSeriesError};
+pub(crate) use pixels::fuzz_pixel_data;
 pub use pixels::{DecodeFrameError, can_decode};
 pub use report::{Duplicate, Refusal, RefusedInstance, SeriesReport};
 pub use split::read_stacks;
