@@ -17,6 +17,7 @@ mod hospital;
 mod house;
 mod kill_campaign;
 mod ledger;
+mod hostile_peers;
 mod main_job;
 mod operating_files;
 mod operations;
