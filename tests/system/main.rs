@@ -32,3 +32,4 @@ mod recall;
 mod services;
 mod shadow;
 mod tls;
+mod stow;

@@ -27,3 +27,4 @@ pub use receiver::{
     InstanceReceiver, InstanceSink, ReceivedInstance, RefusedSopClass, RejectedAssociation,
     StoreRequest,
 };
+pub(crate) use store::{Receiving, Refusal};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dicom_types::{AeTitle, SopClassUid, TransferSyntaxUid};
+use dicom_types::{AeTitle, SopClassUid, StudyInstanceUid, TransferSyntaxUid};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
@@ -35,8 +35,11 @@ enum State<S> {
     Refused(Refusal),
 }
 
-struct Receiving<S> {
+/// An instance whose data set comes piece by piece: hashed, its header read, the rest handed on.
+pub(crate) struct Receiving<S> {
     sink: S,
+    /// The study that it must be of, where the way in is that of one study.
+    study: Option<StudyInstanceUid>,
     header: HeaderProgress,
     hasher: Sha256,
     chunk: Vec<u8>,
@@ -51,13 +54,13 @@ enum HeaderProgress {
 }
 
 /// A status other than success and a comment for the sender, free of payload.
-struct Refusal {
-    status: StoreStatus,
-    comment: String,
+pub(crate) struct Refusal {
+    pub(crate) status: StoreStatus,
+    pub(crate) comment: String,
 }
 
 impl Refusal {
-    fn new(status: StoreStatus, comment: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StoreStatus, comment: impl Into<String>) -> Self {
         Self { status, comment: comment.into() }
     }
 }
@@ -88,7 +91,7 @@ impl<R: InstanceReceiver> StoreOperation<R> {
         };
         match read_request(association, command, context) {
             Ok(request) => {
-                let opened = open(operation.receiver.as_ref(), &request).await;
+                let opened = Receiving::open(operation.receiver.as_ref(), &request, None).await;
                 operation.state = match opened {
                     Ok(receiving) => State::Receiving(Box::new(receiving)),
                     Err(refusal) => State::Refused(refusal),
@@ -107,7 +110,10 @@ impl<R: InstanceReceiver> StoreOperation<R> {
         let taken = if self.dataset_bytes > self.max_dataset_bytes {
             Err(Refusal::new(StoreStatus::CannotUnderstand, "data set is too large"))
         } else {
-            receiving.take(self.request.as_ref(), fragment).await
+            match &self.request {
+                Some(request) => receiving.take(request, fragment).await,
+                None => Err(Refusal::new(StoreStatus::ProcessingFailure, "no request")),
+            }
         };
         if let Err(refusal) = taken {
             // Replacing the state drops the sink, which leaves nothing behind.
@@ -121,7 +127,11 @@ impl<R: InstanceReceiver> StoreOperation<R> {
         let refusal = match state {
             State::Refused(refusal) => refusal,
             State::Receiving(receiving) => {
-                match receiving.finish(request.as_ref(), dataset_bytes, config).await {
+                let finished = match &request {
+                    Some(request) => receiving.finish(request, dataset_bytes, config).await,
+                    None => Err(Refusal::new(StoreStatus::ProcessingFailure, "no request")),
+                };
+                match finished {
                     Ok(()) => {
                         return StoreResult {
                             status: StoreStatus::Success,
@@ -146,9 +156,39 @@ impl<R: InstanceReceiver> StoreOperation<R> {
 }
 
 impl<S: InstanceSink> Receiving<S> {
-    async fn take(
+    /// Opens a sink and gives it our File Meta Information.
+    pub(crate) async fn open<R: InstanceReceiver<Sink = S>>(
+        receiver: &R,
+        request: &StoreRequest,
+        study: Option<StudyInstanceUid>,
+    ) -> Result<Self, Refusal> {
+        let header =
+            HeaderReader::new(request.transfer_syntax_uid.clone(), HeaderLimits::for_receiving())
+                .map_err(|error| unreadable(&error))?;
+        let sink = receiver
+            .begin(request)
+            .await
+            .map_err(|status| Refusal::new(status, status.as_str()))?;
+        let meta = FileMeta {
+            sop_class_uid: request.sop_class_uid.clone(),
+            sop_instance_uid: request.sop_instance_uid.clone(),
+            transfer_syntax_uid: request.transfer_syntax_uid.clone(),
+            source_ae_title: Some(request.association.calling_ae_title.clone()),
+        };
+        Ok(Self {
+            sink,
+            study,
+            header: HeaderProgress::Reading(Box::new(header)),
+            hasher: Sha256::new(),
+            chunk: meta.encode(),
+            file_bytes: 0,
+        })
+    }
+
+    /// Takes the next bytes of the data set.
+    pub(crate) async fn take(
         &mut self,
-        request: Option<&StoreRequest>,
+        request: &StoreRequest,
         fragment: &[u8],
     ) -> Result<(), Refusal> {
         self.hasher.update(fragment);
@@ -170,7 +210,7 @@ impl<S: InstanceSink> Receiving<S> {
     }
 
     /// Compares the instance that the data set names with the one that the command announced (PS3.4 table B.2-1).
-    fn end_header(&mut self, request: Option<&StoreRequest>) -> Result<(), Refusal> {
+    fn end_header(&mut self, request: &StoreRequest) -> Result<(), Refusal> {
         if matches!(self.header, HeaderProgress::Done(_)) {
             return Ok(());
         }
@@ -180,10 +220,11 @@ impl<S: InstanceSink> Receiving<S> {
             return Err(Refusal::new(StoreStatus::CannotUnderstand, "no header"));
         };
         let header = reader.finish().map_err(|error| unreadable(&error))?;
-        let is_announced = request.is_some_and(|request| {
-            request.sop_class_uid == header.sop_class_uid
-                && request.sop_instance_uid == header.sop_instance_uid
-        });
+        let is_announced = request.sop_class_uid == header.sop_class_uid
+            && request.sop_instance_uid == header.sop_instance_uid;
+        if self.study.as_ref().is_some_and(|study| *study != header.study_instance_uid) {
+            return Err(Refusal::new(StoreStatus::DatasetMismatch, "instance of another study"));
+        }
         if !is_announced {
             let comment = "data set and command name different instances";
             return Err(Refusal::new(StoreStatus::DatasetMismatch, comment));
@@ -192,9 +233,10 @@ impl<S: InstanceSink> Receiving<S> {
         Ok(())
     }
 
-    async fn finish(
+    /// Ends the data set and makes the instance durable.
+    pub(crate) async fn finish(
         mut self: Box<Self>,
-        request: Option<&StoreRequest>,
+        request: &StoreRequest,
         dataset_bytes: u64,
         config: &ScpConfig,
     ) -> Result<(), Refusal> {
@@ -236,30 +278,6 @@ impl<S: InstanceSink> Receiving<S> {
             Refusal::new(StoreStatus::OutOfResources, "cannot write the instance")
         })
     }
-}
-
-async fn open<R: InstanceReceiver>(
-    receiver: &R,
-    request: &StoreRequest,
-) -> Result<Receiving<R::Sink>, Refusal> {
-    let header =
-        HeaderReader::new(request.transfer_syntax_uid.clone(), HeaderLimits::for_receiving())
-            .map_err(|error| unreadable(&error))?;
-    let sink =
-        receiver.begin(request).await.map_err(|status| Refusal::new(status, status.as_str()))?;
-    let meta = FileMeta {
-        sop_class_uid: request.sop_class_uid.clone(),
-        sop_instance_uid: request.sop_instance_uid.clone(),
-        transfer_syntax_uid: request.transfer_syntax_uid.clone(),
-        source_ae_title: Some(request.association.calling_ae_title.clone()),
-    };
-    Ok(Receiving {
-        sink,
-        header: HeaderProgress::Reading(Box::new(header)),
-        hasher: Sha256::new(),
-        chunk: meta.encode(),
-        file_bytes: 0,
-    })
 }
 
 fn read_request(

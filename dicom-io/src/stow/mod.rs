@@ -1,6 +1,9 @@
-//! STOW-RS as a user agent (PS3.18 10.5): instances to a DICOMweb server over HTTP/1.1, encrypted or not.
+//! STOW-RS (PS3.18 10.5): as a user agent, instances to a DICOMweb server over HTTP/1.1, encrypted or not; as an origin
+//! server, the instances of a request that somebody else's HTTP server has taken.
 
 mod client;
+mod multipart;
+mod receive;
 mod response;
 mod retrieve;
 
@@ -18,6 +21,8 @@ use client::Client;
 use dicom_types::SopInstanceUid;
 
 pub use retrieve::{get_instance, has_instance};
+
+pub use receive::{StowRequestError, StowedInstance, receive, response};
 
 /// A DICOMweb server that is sent to.
 #[derive(Debug, Clone)]

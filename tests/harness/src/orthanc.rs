@@ -126,6 +126,24 @@ impl Orthanc {
         Ok(answer.body_mut().read_json()?)
     }
 
+    /// Replaces a resource that has no body of its own to answer with.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn put(&self, path: &str, body: &Value) -> Result<()> {
+        ureq::put(format!("{}/{path}", self.url())).send_json(body)?;
+        Ok(())
+    }
+
+    /// Gives the server a file.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn store(&self, file: &[u8]) -> Result<()> {
+        ureq::post(format!("{}/instances", self.url())).send(file)?;
+        Ok(())
+    }
+
     /// Downloads the file of an instance, given Orthanc's own identifier.
     ///
     /// # Errors

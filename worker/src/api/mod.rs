@@ -11,7 +11,9 @@ mod page;
 mod picture;
 mod refusal;
 mod rest;
+mod stow;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -35,6 +37,12 @@ use crate::queue::Queue;
 pub(crate) use access::{Access, Role, hash_password, new_token, token_digest};
 pub(crate) use picture::Pictures;
 use refusal::Refusal;
+pub(crate) use stow::Door;
+
+/// Whether a path is asked for by programs, who are answered as such and show tokens.
+fn is_for_programs(path: &str) -> bool {
+    ["/api/", "/dicom-web/"].iter().any(|root| path.starts_with(root)) || path == "/metrics"
+}
 
 /// What handlers look into.
 #[derive(Clone)]
@@ -48,6 +56,8 @@ pub(crate) struct Facts {
     pub(crate) protocols: LiveProtocols,
     pub(crate) access: Arc<Access>,
     pub(crate) pictures: Arc<Pictures>,
+    /// The way in for instances over HTTP.
+    pub(crate) door: Arc<Door>,
     pub(crate) metrics: Arc<PrometheusHandle>,
 }
 
@@ -101,7 +111,7 @@ impl Api {
     ///
     /// # Errors
     /// When the system cannot tell.
-    pub(crate) fn address(&self) -> Result<std::net::SocketAddr> {
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
         Ok(self.socket.local_addr()?)
     }
 
@@ -110,7 +120,8 @@ impl Api {
     /// # Errors
     /// When the socket breaks.
     pub(crate) async fn run(self, facts: Facts, cancel: CancellationToken) -> Result<()> {
-        axum::serve(self.socket, router(facts))
+        let service = router(facts).into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(self.socket, service)
             .with_graceful_shutdown(cancel.cancelled_owned())
             .await
             .context("API port")

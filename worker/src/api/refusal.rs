@@ -9,6 +9,8 @@ use axum::response::{Html, IntoResponse, Response};
 use prosector_storage::{DatabaseError, OperatorError, SpoolError};
 use serde::Serialize;
 
+use super::is_for_programs;
+
 /// Bytes of an answer of the framework that are taken over as the detail of a problem.
 const LONGEST_DETAIL: usize = 4096;
 const PROBLEM: &str = "application/problem+json";
@@ -28,6 +30,12 @@ pub(super) enum Refusal {
     Unauthorized,
     /// Somebody asks who may not.
     Forbidden(&'static str),
+    /// The answer would be of a kind that the request does not take.
+    NotAcceptable(&'static str),
+    /// What the request brings is of a kind that is not taken.
+    MediaType(&'static str),
+    /// The request broke off.
+    TimedOut(&'static str),
     /// A part of the service is away.
     Unavailable(&'static str),
     /// A fault of ours.
@@ -92,6 +100,9 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNAUTHORIZED, "a bearer token of api.users_file is needed".to_owned())
             }
             Self::Forbidden(why) => (StatusCode::FORBIDDEN, why.to_owned()),
+            Self::NotAcceptable(what) => (StatusCode::NOT_ACCEPTABLE, what.to_owned()),
+            Self::MediaType(what) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, what.to_owned()),
+            Self::TimedOut(what) => (StatusCode::REQUEST_TIMEOUT, what.to_owned()),
             Self::Unavailable(what) => (StatusCode::SERVICE_UNAVAILABLE, what.to_owned()),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "a fault of the service".to_owned())
@@ -123,14 +134,13 @@ struct RefusalPage<'a> {
 pub(super) async fn dress(request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_health = path.starts_with("/health");
-    let is_page = !path.starts_with("/api/") && path != "/metrics";
+    let is_page = !is_for_programs(path);
     let response = next.run(request).await;
-    let is_html = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    let is_whole = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes().starts_with(b"text/html") || kind == "application/dicom+json"
+    });
     let is_refusal = response.status().is_client_error() || response.status().is_server_error();
-    if !is_refusal || is_health || is_html {
+    if !is_refusal || is_health || is_whole {
         return response;
     }
     let status = response.status();

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::{Caller, Role};
-use super::{Facts, Refusal, audit, health, ordered, picture};
+use super::{Facts, Refusal, audit, health, ordered, picture, stow};
 use crate::routing::{self, decide};
 use crate::views::{self, View, why_object};
 
@@ -77,6 +77,8 @@ pub(super) fn operations() -> Vec<Operation> {
         read("/api/v1/deliveries", get(deliveries)),
         read("/api/v1/protocols", get(protocols)),
         read("/api/v1/protocols/match", get(match_series)),
+        act("/dicom-web/studies", post(stow::store)),
+        act("/dicom-web/studies/{uid}", post(stow::store_study)),
         Operation {
             path: "/api/v1/events",
             method: Method::GET,

@@ -11,10 +11,11 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use prosector_storage::{Spool, SpoolOptions, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use super::access::Access;
-use super::{Facts, Pictures, rest, router};
+use super::{Door, Facts, Pictures, rest, router};
 use crate::config::{self, Packs};
 use crate::open_packs::OpenPacks;
 use crate::protocol::LiveProtocols;
@@ -23,6 +24,7 @@ use crate::queue::Queue;
 /// A service behind no socket, and the folder with its data.
 pub(super) struct Site {
     _folder: TempDir,
+    _committing: JoinSet<()>,
     router: Router,
     pub(super) store: Store,
 }
@@ -47,7 +49,11 @@ impl Site {
         store.migrate().await.unwrap();
         let url = format!("file://{}/spool", folder.path().display());
         let spool = Spool::open(&url, SpoolOptions { reserve_bytes: 0 }).await.unwrap();
+        let (door, committer) = Door::new(&config.listener, &config.api, &store, &spool);
+        let mut committing = JoinSet::new();
+        committing.spawn(committer.run());
         let facts = Facts {
+            door: Arc::new(door),
             store: store.clone(),
             spool,
             queue: Queue::at("embedded:").unwrap(),
@@ -58,7 +64,7 @@ impl Site {
             pictures: Arc::new(Pictures::default()),
             metrics: Arc::new(PrometheusBuilder::new().build_recorder().handle()),
         };
-        Self { _folder: folder, router: router(facts), store }
+        Self { _folder: folder, _committing: committing, router: router(facts), store }
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Response {

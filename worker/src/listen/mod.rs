@@ -100,7 +100,8 @@ impl Listener {
         }
         let (intake, committer) =
             Intake::new(store.clone(), spool.clone(), IntakeLimits::default());
-        let receiver = Receiver::new(self.name, store.clone(), spool, intake, &self.called_back);
+        let called_back = self.called_back.keys().cloned().collect();
+        let receiver = Receiver::new(self.name, store.clone(), spool, intake, called_back);
         let reporter = Reporter { store, addresses: self.called_back };
         let reporting = reporter.run(cancel.clone());
         let committing = committer.run();
@@ -115,7 +116,8 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
 }
 
-fn scp_config(section: &config::Listener) -> ScpConfig {
+/// What is taken, from associations and over HTTP alike.
+pub(crate) fn scp_config(section: &config::Listener) -> ScpConfig {
     let mut scp = ScpConfig::for_images(section.ae_title.clone());
     scp.storage_sop_classes.extend(
         BESIDE_IMAGES

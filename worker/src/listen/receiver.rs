@@ -1,6 +1,6 @@
 //! From an association to durable instances.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 
@@ -56,9 +56,8 @@ impl Receiver {
         store: Store,
         spool: Spool,
         intake: Intake,
-        called_back: &BTreeMap<AeTitle, String>,
+        called_back: BTreeSet<AeTitle>,
     ) -> Self {
-        let called_back = called_back.keys().cloned().collect();
         Self { listener, store, spool, intake, called_back, open: Mutex::default() }
     }
 

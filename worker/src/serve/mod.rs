@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, Facts, Pictures};
+use crate::api::{Api, Door, Facts, Pictures};
 use crate::audit_trail::Forwarder;
 use crate::config::{self, Config, SpoolPlace};
 use crate::deliver::Deliverer;
@@ -317,6 +317,12 @@ impl Service {
         tasks.spawn(relay.run(cancel.clone()));
         if let Some(api) = api {
             let facts = Facts {
+            let (door, committer) = Door::new(&config.listener, &config.api, &store, &spool);
+            store.close_lost_associations(door.name()).await?;
+            tasks.spawn(async move {
+                committer.run().await;
+                Ok(())
+            });
                 store,
                 spool,
                 queue,
@@ -326,6 +332,7 @@ impl Service {
                 access: api.access(),
                 pictures: Arc::new(Pictures::default()),
                 metrics: Arc::new(metrics),
+                door: Arc::new(door),
             };
             tasks.spawn(api.run(facts, cancel.clone()));
         }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::Access;
 use super::users::Role;
-use crate::api::Refusal;
+use crate::api::{Refusal, is_for_programs};
 
 /// Where nothing but our own style, script and pictures is loaded, and nobody frames us.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
@@ -54,7 +54,7 @@ pub(in crate::api) async fn require(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let is_rest = request.uri().path().starts_with("/api/") || request.uri().path() == "/metrics";
+    let is_rest = is_for_programs(request.uri().path());
     match access.caller(request.headers(), request.method(), is_rest) {
         Some(caller) if caller.role.may(needed) => {
             request.extensions_mut().insert(caller);
