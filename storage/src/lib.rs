@@ -3,6 +3,7 @@
 
 mod audit;
 mod audit_forwarding;
+mod backfill;
 mod commitment;
 mod delivery;
 mod digest;
@@ -24,6 +25,9 @@ pub use audit::{
     StudySummary, Why, WhyEntry, WhyWhat,
 };
 pub use audit_forwarding::{AuditAssociation, AuditBatch, AuditEntry};
+pub use backfill::{
+    BackfillOf, BackfillSeries, BackfillState, Fetched, ParseBackfillStateError, PlannedSeries,
+};
 pub use commitment::{
     AwaitedDelivery, Commitment, CommitmentReference, CommitmentVerdict, DeliveryVerdict,
     NewCommitment, Reported,

@@ -53,6 +53,8 @@ impl Attributes {
     pub const NUMBER_OF_COMPLETED_SUBOPERATIONS: u16 = 0x1021;
     /// Number of Failed Sub-operations (0000,1022).
     pub const NUMBER_OF_FAILED_SUBOPERATIONS: u16 = 0x1022;
+    /// Number of Warning Sub-operations (0000,1023).
+    pub const NUMBER_OF_WARNING_SUBOPERATIONS: u16 = 0x1023;
     /// Move Originator Application Entity Title (0000,1030).
     pub const MOVE_ORIGINATOR_AE_TITLE: u16 = 0x1030;
     /// Move Originator Message ID (0000,1031).

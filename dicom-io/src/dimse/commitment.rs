@@ -218,6 +218,11 @@ fn encode<const N: usize>(
             dataset.put(DataElement::new(tag, VR::SQ, sequence));
         }
     }
+    encode_dataset(&dataset, transfer_syntax_uid)
+}
+
+/// Encodes a data set of identifiers and numbers in one of [`SYNTAXES`].
+pub(crate) fn encode_dataset(dataset: &InMemDicomObject, transfer_syntax_uid: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let written = if transfer_syntax_uid == EXPLICIT_VR_LITTLE_ENDIAN.uid() {
         dataset.write_dataset_with_ts(&mut bytes, &EXPLICIT_VR_LITTLE_ENDIAN.erased())

@@ -11,5 +11,7 @@ pub use commitment::{
     CommitmentReport, CommitmentRequest, DecodeCommitmentError, FailureReason, ReferencedInstance,
     STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE,
 };
-pub(crate) use commitment::{MAX_COMMITMENT_BYTES, SYNTAXES as COMMITMENT_SYNTAXES};
+pub(crate) use commitment::{
+    MAX_COMMITMENT_BYTES, SYNTAXES as COMMITMENT_SYNTAXES, encode_dataset,
+};
 pub use status::{Status, StatusCategory, StoreStatus};

@@ -1,9 +1,10 @@
-//! The calling side: C-ECHO, C-STORE, C-FIND and C-GET of what was sent, and storage commitment as service class user, and our reports of storage
-//! commitment as its provider.
+//! The calling side: C-ECHO, C-STORE, C-FIND, C-GET, C-MOVE and storage commitment as service class user, and our
+//! reports of storage commitment as its provider.
 
 mod association;
 mod commitment;
 mod instance;
+mod query;
 mod retrieve;
 mod store;
 mod transcode;
@@ -20,14 +21,18 @@ use association::{Association, Proposal};
 pub use association::{AssociateError, Rejection};
 pub use commitment::{CommitmentError, report_commitment, request_commitment};
 pub use instance::{InstanceSource, UnreadableInstance};
+pub use query::{
+    FoundSeries, FoundStudy, Moved, QueryError, count_instances, find_series, find_studies,
+    move_series,
+};
 pub use retrieve::{RetrieveError, SentInstance, get_instance, has_instance};
 pub use store::{StoreDisposition, StoreOutcome, StoreResult, store};
+pub(crate) use transcode::explicit_to_implicit;
 
 /// A peer that is sent to.
 #[derive(Debug, Clone)]
 pub struct Destination {
     /// Called AE title: theirs.
-pub(crate) use transcode::explicit_to_implicit;
     pub ae_title: AeTitle,
     /// Host name or address, and port: `pacs.example.org:104`.
     pub address: String,

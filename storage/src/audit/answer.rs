@@ -116,7 +116,8 @@ fn is_told(decision: &DecisionSummary) -> bool {
     }
 }
 
-/// Instances that the numbers of a series leave room for, as its last settlement found them.
+/// Instances that a series lacks as its last settlement found it: those that its numbers leave room for, or that the
+/// PACS has more.
 fn missing_instances(story: &StudyStory, series: &SeriesInstanceUid) -> Option<u64> {
     let settled = story.entries.iter().rev().find_map(|entry| match &entry.what {
         WhyWhat::Event { kind: EventKind::SeriesSettled, detail, .. }
@@ -126,7 +127,8 @@ fn missing_instances(story: &StudyStory, series: &SeriesInstanceUid) -> Option<u
         }
         _ => None,
     })?;
-    settled["evidence"]["instance_numbers"]["missing"].as_u64().filter(|missing| *missing > 0)
+    let by = |evidence: &str| settled["evidence"][evidence]["missing"].as_u64();
+    by("instance_numbers").max(by("pacs")).filter(|missing| *missing > 0)
 }
 
 fn about_job(story: &StudyStory, job: &JobSummary, answers: &mut Vec<Answer>) {

@@ -110,6 +110,8 @@ words! {
     SelfTestFailed = "self_test_failed",
     /// The ledger's end was signed with a key outside the database.
     RootSigned = "root_signed",
+    /// Series of a PACS are to be fetched for a protocol.
+    BackfillOrdered = "backfill_ordered",
     /// A person had results recalled.
     RecallOrdered = "recall_ordered",
     /// A result was recalled.

@@ -3,6 +3,7 @@
 
 mod audit;
 mod audit_forwarding;
+mod backfill;
 mod bench;
 mod bucket;
 mod commitment;

@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod certificates;
+pub mod dcmqrscp;
 pub mod dcmtk;
 pub mod orthanc;
 pub mod postgres;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
 mod audit;
+mod backfill;
 mod config;
 mod demo;
 mod echo;
@@ -74,6 +75,8 @@ enum Command {
     Why(why::Arguments),
     /// Take back the results of a faulty pack or protocol: rejection notes to where they were sent
     Recall(recall::Arguments),
+    /// Fetch series of the past from a PACS for one protocol, at the lowest priority; goes on where it was
+    Backfill(backfill::Arguments),
     /// Bring the schema of the store up to date
     Migrate,
     /// Receive, segment and deliver, until told to stop
@@ -132,6 +135,9 @@ fn dispatch(cli: &Cli) -> Result<Outcome> {
         }
         Command::Recall(arguments) => {
             block_on(recall::run(arguments, &load(cli, Packs::NotNeeded)?.config))
+        }
+        Command::Backfill(arguments) => {
+            block_on(backfill::run(arguments, &load(cli, Packs::NotNeeded)?.config))
         }
         Command::Serve(arguments) => block_on(serve::run(arguments, load(cli, Packs::Needed)?)),
         Command::Echo(arguments) => {

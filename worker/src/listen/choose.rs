@@ -11,7 +11,7 @@ use prosector_storage::{
     StudyToChoose,
 };
 
-use super::settle::{MODEL_REFUSED, Settler};
+use super::settle::{MODEL_REFUSED, Settler, priority_of};
 use crate::protocol::Protocol;
 use crate::routing::{Candidate, LineReader, RecordedSeries, Verdict, choices};
 use crate::segment::SeriesSource;
@@ -114,8 +114,13 @@ impl Settler {
         let sources = self.read(&series.series_instance_uid).await?;
         let stack = sources.iter().find_map(SeriesSource::volume);
         let stack = stack.context("the chosen series is no volume any more")?;
+        let backfill = self.store.backfill_of(&series.series_instance_uid).await?;
         let jobs = self.jobs_of(stack, protocol);
-        Ok(jobs.map_err(|error| format!("{:#}", anyhow::Error::new(error))))
+        let jobs = jobs.map_err(|error| format!("{:#}", anyhow::Error::new(error)));
+        Ok(jobs.map(|jobs| {
+            let fetched = |job: NewJob| NewJob { priority: priority_of(&job, &backfill), ..job };
+            jobs.into_iter().map(fetched).collect()
+        }))
     }
 }
 

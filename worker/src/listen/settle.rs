@@ -7,12 +7,13 @@ use anyhow::{Context as _, Result};
 use dicom_io::series::{Stack, read_stacks};
 use dicom_types::{Phi, SeriesInstanceUid};
 use prosector_storage::{
-    Decision, DecisionOutcome, NewJob, ReasonCode, RoutingRecord, SettleCandidate, SettleError,
-    SettlePolicy, Spool, Store, Taken,
+    BackfillOf, Decision, DecisionOutcome, NewJob, Priority, ReasonCode, RoutingRecord,
+    SettleCandidate, SettleError, SettlePolicy, Spool, Store, Taken,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::completeness::{Completeness, PacsQuery};
 use crate::open_packs::{OpenPacks, digest_of};
 use crate::packs::PackError;
 use crate::protocol::{LiveProtocols, Protocol};
@@ -41,6 +42,8 @@ pub(crate) struct Settler {
     pub(crate) quiet: Duration,
     /// Whether jobs wait for a person while the last self-test is a failed one.
     pub(crate) holds_after_failed_test: bool,
+    /// Who is asked whether a series is whole.
+    pub(crate) pacs: Option<PacsQuery>,
     /// Time without a new instance after which a choice among the series of a study is made.
     pub(crate) study_quiet: Duration,
 }
@@ -88,9 +91,17 @@ impl Settler {
     }
 
     async fn settle(&self, candidate: &SettleCandidate) -> Result<()> {
+        let pacs = match &self.pacs {
+            None => None,
+            Some(pacs) => match pacs.completeness(candidate).await {
+                Completeness::Waits => return Ok(()),
+                Completeness::Complete(evidence) => Some(evidence),
+            },
+        };
         let sources = self.read(&candidate.series_instance_uid).await?;
         let Routed { decisions, jobs, record } = self.route(candidate, &sources).await?;
-        let evidence = evidence(candidate, &sources, self.quiet);
+        let mut evidence = evidence(candidate, &sources, self.quiet);
+        evidence["pacs"] = pacs.into();
         let settled = self
             .store
             .settle_series(candidate, &evidence, &decisions, &jobs, record.as_ref())
@@ -171,6 +182,8 @@ impl Settler {
         // One list for the whole series, whatever is loaded meanwhile.
         let protocols: Arc<[Protocol]> =
             if is_test { [self_test::protocol()].into() } else { self.protocols.get() };
+        let backfill = self.store.backfill_of(series).await?;
+        let protocols = protocols_of(protocols, &backfill);
         let hold = if is_test { None } else { self.hold().await? };
         let source = sources.iter().find(|source| source.volume().is_some());
         let Some((source, stack)) = source.and_then(|s| Some((s, s.volume()?))) else {
@@ -201,9 +214,10 @@ impl Settler {
                     }
                     Ok(made) => {
                         taken.insert(protocol.name.clone(), protocol.revision().sha256);
-                        jobs.extend(
-                            made.into_iter().map(|job| NewJob { hold: hold.clone(), ..job }),
-                        );
+                        jobs.extend(made.into_iter().map(|job| {
+                            let priority = priority_of(&job, &backfill);
+                            NewJob { hold: hold.clone(), priority, ..job }
+                        }));
                         let reason = "every condition holds".to_owned();
                         (DecisionOutcome::Matched, MATCHED, reason)
                     }
@@ -229,6 +243,23 @@ impl Settler {
         });
         Ok(Routed { decisions, jobs, record })
     }
+}
+
+/// A series that was fetched for some protocols is theirs alone, unless it had come by itself before.
+fn protocols_of(protocols: Arc<[Protocol]>, backfill: &BackfillOf) -> Arc<[Protocol]> {
+    if backfill.protocols.is_empty() || backfill.was_here {
+        return protocols;
+    }
+    protocols
+        .iter()
+        .filter(|protocol| backfill.protocols.contains(&protocol.name))
+        .cloned()
+        .collect()
+}
+
+/// What was fetched waits for everything that came by itself.
+pub(super) fn priority_of(job: &NewJob, backfill: &BackfillOf) -> Priority {
+    if backfill.protocols.contains(&job.protocol_name) { Priority::Backfill } else { job.priority }
 }
 
 /// What routing made of a series.

@@ -22,7 +22,7 @@ use crate::audit_trail::Forwarder;
 use crate::config::{self, Config, SpoolPlace};
 use crate::deliver::Deliverer;
 use crate::ledger_roots::RootKeeper;
-use crate::listen::{Listener, Settler};
+use crate::listen::{Listener, PacsQuery, Settler};
 use crate::open_packs::OpenPacks;
 use crate::protocol::{LiveProtocols, rules_of};
 use crate::queue::Queue;
@@ -275,6 +275,7 @@ impl Service {
                 quiet: config.completeness.quiet,
                 holds_after_failed_test: config.self_test.is_some_and(|test| test.holds_jobs),
                 study_quiet: config.completeness.study,
+                pacs: PacsQuery::of(&config),
             };
             settler.store.set_protocol_rules(&rules_of(&config.protocols)).await?;
             tasks.spawn(settler.run(cancel.clone()));
@@ -316,13 +317,13 @@ impl Service {
         let relay = Relay { store: store.clone(), queue: queue.clone(), leases: config.leases };
         tasks.spawn(relay.run(cancel.clone()));
         if let Some(api) = api {
-            let facts = Facts {
             let (door, committer) = Door::new(&config.listener, &config.api, &store, &spool);
             store.close_lost_associations(door.name()).await?;
             tasks.spawn(async move {
                 committer.run().await;
                 Ok(())
             });
+            let facts = Facts {
                 store,
                 spool,
                 queue,
@@ -331,8 +332,8 @@ impl Service {
                 protocols,
                 access: api.access(),
                 pictures: Arc::new(Pictures::default()),
-                metrics: Arc::new(metrics),
                 door: Arc::new(door),
+                metrics: Arc::new(metrics),
             };
             tasks.spawn(api.run(facts, cancel.clone()));
         }
