@@ -4,9 +4,13 @@ request PORT CLASS:INSTANCE...   asks for commitment and waits for the report ov
                                  prints {"committed": [...], "failed": {uid: reason}}
 serve PORT REPORT_PORT REASON    stores, takes requests, and reports every instance as failed for REASON over an
                                  association of its own; prints a line once it listens
+called PORT OWN_PORT CERTIFICATE KEY AUTHORITY CLASS:INSTANCE...
+                                 asks for commitment, leaves, and waits to be called back over TLS with certificates of
+                                 both sides; prints what `request` prints
 """
 
 import json
+import ssl
 import sys
 import threading
 
@@ -26,36 +30,73 @@ def reference(sop_class, sop_instance):
     return item
 
 
-def request(port, instances):
-    reported = threading.Event()
-    report = {}
+class Report:
+    """The one report that is waited for."""
 
-    def on_report(event):
+    def __init__(self):
+        self.arrived = threading.Event()
+        self.content = {}
+
+    def on_report(self, event):
         information = event.event_information
         committed = information.get("ReferencedSOPSequence", [])
         failed = information.get("FailedSOPSequence", [])
-        report["transaction"] = information.TransactionUID
-        report["event_type"] = event.event_type
-        report["committed"] = [item.ReferencedSOPInstanceUID for item in committed]
-        report["failed"] = {item.ReferencedSOPInstanceUID: item.FailureReason for item in failed}
-        reported.set()
+        self.content = {
+            "transaction": information.TransactionUID,
+            "event_type": event.event_type,
+            "committed": [item.ReferencedSOPInstanceUID for item in committed],
+            "failed": {item.ReferencedSOPInstanceUID: item.FailureReason for item in failed},
+        }
+        self.arrived.set()
         return 0x0000, None
 
+    def wait(self, transaction):
+        assert self.arrived.wait(30), "no report"
+        assert self.content.pop("transaction") == transaction
+        return self.content
+
+
+def ask(port, instances, handlers):
+    """Asks for commitment; the association, still open, and the transaction."""
     ae = AE("MODALITY")
     ae.add_requested_context(StorageCommitmentPushModel)
-    association = ae.associate(
-        "127.0.0.1", port, ae_title="PROSECTOR", evt_handlers=[(evt.EVT_N_EVENT_REPORT, on_report)]
-    )
+    association = ae.associate("127.0.0.1", port, ae_title="PROSECTOR", evt_handlers=handlers)
     assert association.is_established, "no association"
     asked = Dataset()
     asked.TransactionUID = generate_uid()
     asked.ReferencedSOPSequence = [reference(*instance.split(":")) for instance in instances]
     status, _ = association.send_n_action(asked, 1, StorageCommitmentPushModel, INSTANCE)
     assert status.Status == 0x0000, f"status {status.Status:04X}"
-    assert reported.wait(30), "no report"
+    return association, asked.TransactionUID
+
+
+def request(port, instances):
+    report = Report()
+    handlers = [(evt.EVT_N_EVENT_REPORT, report.on_report)]
+    association, transaction = ask(port, instances, handlers)
+    content = report.wait(transaction)
     association.release()
-    assert report.pop("transaction") == asked.TransactionUID
-    print(json.dumps(report))
+    print(json.dumps(content))
+
+
+def called(port, own_port, certificate, key, authority, instances):
+    report = Report()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(certificate, key)
+    ae = AE("MODALITY")
+    ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+    server = ae.start_server(
+        ("127.0.0.1", own_port),
+        block=False,
+        ssl_context=context,
+        evt_handlers=[(evt.EVT_N_EVENT_REPORT, report.on_report)],
+    )
+    association, transaction = ask(port, instances, [])
+    association.release()
+    content = report.wait(transaction)
+    server.shutdown()
+    print(json.dumps(content))
 
 
 def serve(port, report_port, reason):
@@ -101,5 +142,7 @@ if __name__ == "__main__":
     mode, *arguments = sys.argv[1:]
     if mode == "request":
         request(int(arguments[0]), arguments[1:])
+    elif mode == "called":
+        called(int(arguments[0]), int(arguments[1]), *arguments[2:5], arguments[5:])
     else:
         serve(int(arguments[0]), int(arguments[1]), int(arguments[2], 0))

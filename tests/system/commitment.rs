@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use prosector_model::phantom::Plane;
 use serde_json::{Value, json};
+use test_harness::certificates::Authority;
 use test_harness::dcmtk::{Peer, dcmsend};
 use test_harness::orthanc::{Modality, Orthanc};
 use test_harness::prosector::{AE_TITLE, Prosector};
@@ -133,4 +134,42 @@ fn a_result_that_a_pacs_does_not_commit_to_fails_with_the_reason_it_gave() {
     assert_eq!(job["delivery"][0]["reason_code"], "commitment_class_not_supported");
     let kinds = kinds(&job);
     assert!(kinds.ends_with(&["result_sent", "delivery_failed"]), "{kinds:?}");
+}
+
+#[test]
+fn a_sender_is_called_back_over_tls_with_our_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let hospital = Authority::create(folder.path(), "hospital").unwrap();
+    let (theirs, ours) =
+        (hospital.issue("MODALITY").unwrap(), hospital.issue("PROSECTOR").unwrap());
+    let their_port = free_port().unwrap();
+    let site = format!(
+        "[completeness]\nquiet = \"1h\"\n[listener]\n\
+         commitment_tls = {{ ca = {:?}, certificate = {:?}, key = {:?} }}\n\
+         [listener.commitment]\nMODALITY = \"tls://127.0.0.1:{their_port}\"\n",
+        hospital.certificate(),
+        ours.certificate,
+        ours.key
+    );
+    let service = Prosector::start(&site).unwrap();
+    let source = folder.path().join("study");
+    Phantom::write(&source, &Scan::ct(67, Plane::Axial));
+    dcmsend(Peer { ae_title: AE_TITLE, port: service.dicom_port() }, &source).unwrap();
+    let uids = instance_uids(&source);
+
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let mut arguments = vec![
+        "called".to_owned(),
+        service.dicom_port().to_string(),
+        their_port.to_string(),
+        text(&theirs.certificate),
+        text(&theirs.key),
+        text(&hospital.certificate()),
+    ];
+    arguments.extend(uids.iter().map(|uid| format!("{CT}:{uid}")));
+    let report: Value =
+        serde_json::from_str(&python::check("commitment.py", &arguments).unwrap()).unwrap();
+
+    assert_eq!(report["committed"].as_array().map(Vec::len), Some(uids.len()), "{report}");
+    assert_eq!(report["failed"], json!({}));
 }

@@ -71,10 +71,14 @@ pub(crate) struct RawListener {
     pub(crate) negotiation_timeout: String,
     /// Longest silence of a peer within an association; default `60s`.
     pub(crate) idle_timeout: String,
-    /// Where senders take reports of storage commitment: `AE_TITLE = "host:port"`. Those who are not named get theirs
-    /// over the association on which they asked.
+    /// Where senders take reports of storage commitment: `AE_TITLE = "host:port"`, or `"tls://host:port"` for TLS.
+    /// Those who are not named get theirs over the association on which they asked.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) commitment: BTreeMap<String, String>,
+    /// TLS towards those of `commitment` whose address begins with `tls://`; default: authorities that the system
+    /// trusts, no certificate of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) commitment_tls: Option<RawDestinationTls>,
     /// TLS, beside the clear port or in its place; default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<RawListenerTls>,
@@ -209,6 +213,12 @@ pub(crate) struct RawCompleteness {
     /// Time without a new instance after which a study counts as complete, for protocols that take one series of it;
     /// default `60s`, and never less than `quiet`.
     pub(crate) study: String,
+    /// Name of a destination that is asked by C-FIND how many instances a series has; default: nobody is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) query: Option<String>,
+    /// Time without a new instance after which a series counts as complete though the PACS has more of it; default
+    /// `10m`.
+    pub(crate) query_patience: String,
 }
 
 /// `[routing]`

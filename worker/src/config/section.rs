@@ -43,9 +43,18 @@ pub(crate) struct Listener {
     /// Longest silence of a peer.
     pub(crate) idle_timeout: Duration,
     /// Where senders take reports of storage commitment.
-    pub(crate) commitment: BTreeMap<AeTitle, String>,
+    pub(crate) commitment: BTreeMap<AeTitle, CommitmentAddress>,
     /// TLS, where it is offered.
     pub(crate) tls: Option<ListenerTls>,
+}
+
+/// Where a sender takes reports of storage commitment.
+#[derive(Debug, Clone)]
+pub(crate) struct CommitmentAddress {
+    /// Host and port.
+    pub(crate) address: String,
+    /// What makes the connection encrypted, where it is.
+    pub(crate) tls: Option<TlsConnector>,
 }
 
 /// How the listener offers TLS.
@@ -167,6 +176,10 @@ pub(crate) struct Completeness {
     pub(crate) quiet: Duration,
     /// Time without a new instance of a study, for protocols that take one series of it.
     pub(crate) study: Duration,
+    /// Name of the destination that is asked how many instances a series has.
+    pub(crate) query: Option<String>,
+    /// Time without a new instance after which its answer does not matter any more.
+    pub(crate) query_patience: Duration,
 }
 
 /// Where further protocols are.

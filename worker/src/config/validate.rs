@@ -17,10 +17,11 @@ use super::raw::{
     RawQueue, RawRetry, RawSelfTest, RawTimeouts,
 };
 use super::section::{
-    Api, Audit, AuditSyslog, Called, Completeness, Destination, DestinationKind, DimseDestination,
-    Leases, Listener, Log, LogFormat, Model, Queue, Retry, Routing, SelfTest, Store,
+    Api, Audit, AuditSyslog, Called, CommitmentAddress, Completeness, Destination, DestinationKind,
+    DimseDestination, Leases, Listener, Log, LogFormat, Model, Queue, Retry, Routing, SelfTest,
+    Store,
 };
-use super::{Config, ServiceUrl, compression, dicomweb, proof, spool, tls};
+use super::{Config, ServiceUrl, compression, dicomweb, proof, spool, suggest, tls};
 use crate::protocol::{Forms, Protocol};
 
 /// Smallest PDU that PS3.8 D.1 lets a peer expect to get a header into, with room for data.
@@ -30,6 +31,9 @@ const MAX_PDU_BYTES: u64 = 16 << 20;
 
 /// Shorter leases lapse whenever a database takes a breath.
 const SHORTEST_LEASE: Duration = Duration::from_secs(2);
+
+/// In front of the address of a peer that is called over TLS.
+const OVER_TLS: &str = "tls://";
 
 /// Checks `raw`; nothing comes back when a problem was noted that leaves a section without a value.
 pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config> {
@@ -53,11 +57,17 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
     let study = duration(&raw.completeness.study, &study_path, problems);
     // A study is not complete before its series are.
     let study = study.max(quiet);
+    let patience_path = root.key("completeness").key("query_patience");
+    let query_patience = duration(&raw.completeness.query_patience, &patience_path, problems);
     let model = model(&raw.model, &root.key("model"), problems);
     let our_ae_title = listener.as_ref().map(|listener| &listener.ae_title);
     let audit = audit(&raw.audit, our_ae_title, &root.key("audit"), problems);
     let log = log(&raw.log, &root.key("log"), problems);
     let destinations = destinations(&raw.destinations, our_ae_title, problems);
+    if let Some(name) = &raw.completeness.query {
+        let path = root.key("completeness").key("query");
+        dimse_peer(name, &destinations, &path, problems);
+    }
     let names: HashSet<&str> =
         raw.destinations.iter().filter_map(|destination| destination.name.as_deref()).collect();
     let protocols = Protocol::read_all(&raw.protocols, &names, problems);
@@ -75,7 +85,12 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
         spool: spool?,
         api: api?,
         self_test,
-        completeness: Completeness { quiet: quiet?, study: study? },
+        completeness: Completeness {
+            quiet: quiet?,
+            study: study?,
+            query: raw.completeness.query.clone(),
+            query_patience: query_patience?,
+        },
         routing: Routing {
             folder: raw.routing.folder.as_ref().map(PathBuf::from),
             watch: raw.routing.watch.unwrap_or(true),
@@ -86,6 +101,18 @@ pub(crate) fn config(raw: &RawConfig, problems: &mut Problems) -> Option<Config>
         destinations,
         protocols,
     })
+}
+
+/// Notes a name that is no destination which answers C-FIND.
+fn dimse_peer(name: &str, destinations: &[Destination], path: &FieldPath, problems: &mut Problems) {
+    match destinations.iter().find(|destination| destination.name == name) {
+        Some(Destination { kind: DestinationKind::Dimse(_), .. }) => {}
+        Some(_) => problems.error(path, "is no destination with an ae_title and an address"),
+        None => {
+            let known = destinations.iter().map(|destination| destination.name.as_str());
+            problems.error(path, format!("no destination {name:?}{}", suggest::hint(name, known)));
+        }
+    }
 }
 
 fn listener(raw: &RawListener, path: &FieldPath, problems: &mut Problems) -> Option<Listener> {
@@ -123,7 +150,7 @@ fn listener(raw: &RawListener, path: &FieldPath, problems: &mut Problems) -> Opt
     let negotiation_timeout =
         duration(&raw.negotiation_timeout, &path.key("negotiation_timeout"), problems);
     let idle_timeout = duration(&raw.idle_timeout, &path.key("idle_timeout"), problems);
-    let commitment = commitment_addresses(&raw.commitment, &path.key("commitment"), problems);
+    let commitment = commitment_addresses(raw, path, problems);
     let tls = raw.tls.as_ref();
     let tls = tls.and_then(|raw| tls::listener(raw, bind, &path.key("tls"), problems));
     Some(Listener {
@@ -144,19 +171,28 @@ fn listener(raw: &RawListener, path: &FieldPath, problems: &mut Problems) -> Opt
 }
 
 fn commitment_addresses(
-    raw: &BTreeMap<String, String>,
+    raw: &RawListener,
     path: &FieldPath,
     problems: &mut Problems,
-) -> BTreeMap<AeTitle, String> {
+) -> BTreeMap<AeTitle, CommitmentAddress> {
+    let is_encrypted = |address: &String| address.starts_with(OVER_TLS);
+    let tls = if raw.commitment_tls.is_some() || raw.commitment.values().any(is_encrypted) {
+        let tls = raw.commitment_tls.clone().unwrap_or_default();
+        tls::destination(&tls, &path.key("commitment_tls"), problems)
+    } else {
+        None
+    };
     let mut addresses = BTreeMap::new();
-    for (title, address) in raw {
-        let path = path.key(title);
+    for (title, text) in &raw.commitment {
+        let path = path.key("commitment").key(title);
         let title = parsed(title, &path, problems, ToString::to_string);
-        if !is_host_and_port(address) {
-            let message = format!("{address:?} is not host:port, as in \"10.1.2.3:104\"");
+        let address = text.strip_prefix(OVER_TLS).unwrap_or(text).to_owned();
+        if !is_host_and_port(&address) {
+            let message = format!("{text:?} is not host:port, as in \"10.1.2.3:104\"");
             problems.error(&path, message);
         }
-        addresses.extend(title.map(|title| (title, address.clone())));
+        let tls = if is_encrypted(text) { tls.clone() } else { None };
+        addresses.extend(title.map(|title| (title, CommitmentAddress { address, tls })));
     }
     addresses
 }

@@ -13,6 +13,7 @@ use prosector_storage::{
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::config::CommitmentAddress;
 
 /// How often the store is asked which reports are due.
 const LOOK: Duration = Duration::from_millis(500);
@@ -77,7 +78,7 @@ fn report(commitment: &Commitment) -> CommitmentReport {
 pub(crate) struct Reporter {
     pub(crate) store: Store,
     /// Where senders take reports, by AE title.
-    pub(crate) addresses: BTreeMap<AeTitle, String>,
+    pub(crate) addresses: BTreeMap<AeTitle, CommitmentAddress>,
 }
 
 impl Reporter {
@@ -107,7 +108,7 @@ impl Reporter {
 
     async fn call_back(&self, commitment: &Commitment) -> Reported {
         let ae_title = &commitment.calling_ae_title;
-        let Some(address) = self.addresses.get(ae_title) else {
+        let Some(known) = self.addresses.get(ae_title) else {
             // It was offered over their own association, and they left without it.
             tracing::warn!(
                 peer.ae_title = %ae_title,
@@ -118,9 +119,9 @@ impl Reporter {
         };
         let sender = scu::Destination {
             ae_title: ae_title.clone(),
-            address: address.clone(),
+            address: known.address.clone(),
             calling_ae_title: commitment.called_ae_title.clone(),
-            tls: None,
+            tls: known.tls.clone(),
         };
         let (report, config) = (report(commitment), ScuConfig::default());
         match scu::report_commitment(&sender, &report, &config).await {

@@ -5,6 +5,7 @@
 
 mod choose;
 mod commitment;
+mod completeness;
 mod facts;
 mod receiver;
 mod settle;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 
 use commitment::Reporter;
+pub(crate) use completeness::PacsQuery;
 pub(crate) use receiver::Receiver;
 pub(crate) use settle::Settler;
 
@@ -48,7 +50,7 @@ pub(crate) struct Listener {
     scp: ScpConfig,
     name: String,
     /// Where senders take reports of storage commitment.
-    called_back: BTreeMap<AeTitle, String>,
+    called_back: BTreeMap<AeTitle, config::CommitmentAddress>,
 }
 
 impl Listener {
