@@ -11,8 +11,11 @@ use crate::part10::locate_dataset;
 use crate::scp::AddressRange;
 use crate::upper_layer::{data_values, parse_acceptance, parse_request};
 
+/// What a fuzzer calls with bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("pdus", pdus),
     ("association", crate::scp::fuzz_association),
     ("command_sets", command_sets),

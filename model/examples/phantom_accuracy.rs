@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let grid = acquisition.grid(&torso);
                 let volume = torso.sample(&grid, contrast, seed);
                 let orientation = OrientationCode::default();
-                let mut segment = |mode, (windows, time): &mut (usize, Duration)| {
+                let segment = |mode, (windows, time): &mut (usize, Duration)| {
                     let prompts = &prompts;
                     let request =
                         SegmentRequest { volume: &volume, modality, orientation, prompts, mode };
@@ -52,12 +52,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     Ok::<_, SegmentError>(found.masks)
                 };
                 let reference = segment(Mode::Reference, &mut cost[0])?;
-                let (masks, truths) = match mode {
-                    Some(mode) => (segment(mode, &mut cost[1])?, reference),
-                    None => {
-                        let truth = |structure| torso.truth(&grid, structure);
-                        (reference, Structure::ALL.into_iter().map(truth).collect())
-                    }
+                let (masks, truths) = if let Some(mode) = mode {
+                    (segment(mode, &mut cost[1])?, reference)
+                } else {
+                    let truth = |structure| torso.truth(&grid, structure);
+                    (reference, Structure::ALL.into_iter().map(truth).collect())
                 };
                 for ((mask, truth), scores) in masks.iter().zip(&truths).zip(&mut scores) {
                     scores.push(dice(mask, truth));

@@ -1,5 +1,6 @@
 //! kill -9 at any moment: nothing acknowledged is lost, every result arrives once.
 
+use std::path::Path;
 use std::time::Duration;
 
 use prosector_model::phantom::Plane;
@@ -81,4 +82,53 @@ fn killed_while_instances_arrive_the_service_keeps_what_it_acknowledged() {
     let kept = service.json(&["audit", "instances", "--limit", "10000"]).unwrap();
     let kept = kept.as_array().unwrap().len();
     assert!(kept >= acknowledged, "{kept} kept, {acknowledged} acknowledged");
+}
+
+#[test]
+fn bytes_leave_the_spool_after_delivery_and_not_before() {
+    let pacs_port = test_harness::free_port().unwrap();
+    let service = Prosector::start(&format!(
+        "{PHANTOM_PROTOCOL}[spool.retention]\ninstances = \"1s\"\nresults = \"1s\"\n\
+         [[destination]]\nname = \"pacs\"\nae_title = \"ORTHANC\"\naddress = \"127.0.0.1:{pacs_port}\"\n\
+         retry = {{ first = \"200ms\", longest = \"1s\" }}\n"
+    ))
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("study");
+    let phantom = Phantom::write(&source, &Scan::ct(60, Plane::Axial));
+    let spool = service.folder().join("var/spool");
+
+    dcmsend(Peer { ae_title: AE_TITLE, port: service.dicom_port() }, &source).unwrap();
+    test_harness::wait_until("a result", Duration::from_mins(2), || {
+        let jobs = service.json(&["job", "list"])?;
+        Ok(jobs[0]["state"] == "done")
+    })
+    .unwrap();
+    // Several looks of the service at its spool.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(objects(&spool), phantom.instances + 1, "the PACS has nothing yet");
+
+    let pacs = Orthanc::start_on(pacs_port, &[]).unwrap();
+    let received = folder.path().join("received");
+    std::fs::create_dir(&received).unwrap();
+    segmentations(&pacs, 1, &received);
+    test_harness::wait_until("an empty spool", Duration::from_mins(1), || Ok(objects(&spool) == 0))
+        .unwrap();
+    let kept = service.json(&["audit", "instances", "--limit", "10000"]).unwrap();
+    assert_eq!(kept.as_array().unwrap().len(), phantom.instances, "rows stay");
+    assert!(service.command(&["audit", "verify"]).unwrap().contains("entries are sound"));
+}
+
+/// Number of DICOM files below a folder.
+fn objects(folder: &Path) -> usize {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            count += objects(&path);
+        } else if std::fs::read(&path).is_ok_and(|bytes| bytes.get(128..132) == Some(b"DICM")) {
+            count += 1;
+        }
+    }
+    count
 }

@@ -18,7 +18,7 @@ fn tokens(folder: &std::path::Path) -> String {
     let users = token("GATEWAY", "operator", TOKENS[0]) + &token("VIEWER", "viewer", TOKENS[1]);
     let path = folder.join("users.toml");
     std::fs::write(&path, users).unwrap();
-    format!("[api]\nusers_file = {path:?}\n[completeness]\nquiet = \"1h\"\n")
+    format!("[api]\nusers_file = \"{}\"\n[completeness]\nquiet = \"1h\"\n", path.display())
 }
 
 /// SHA-256 as `sha256sum` has it.

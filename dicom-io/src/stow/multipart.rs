@@ -220,8 +220,10 @@ mod tests {
 
     const BODY: &[u8] = b"preamble\r\n--b\r\nContent-Type: application/dicom; transfer-syntax=*\r\nX: y\r\n\r\none\r\n-\r\n--b \t\r\n\r\n\r\n--b\r\ncontent-type:text/plain\r\n\r\n\r\n--bye\r\n--b--\r\nepilogue --b";
 
+    type Parts = Vec<(String, Vec<u8>)>;
+
     /// Media types and contents of the parts, and whether the last boundary came.
-    fn parts(body: &[u8], piece: usize) -> Result<(Vec<(String, Vec<u8>)>, bool), MultipartError> {
+    fn parts(body: &[u8], piece: usize) -> Result<(Parts, bool), MultipartError> {
         let mut parser = Multipart::new("b");
         let (mut parts, mut is_whole, mut is_open) = (Vec::new(), false, false);
         for piece in body.chunks(piece) {
@@ -265,7 +267,7 @@ mod tests {
     #[test]
     fn a_boundary_with_something_behind_it_and_a_header_without_end_are_refused() {
         assert_eq!(parts(BODY, 1000), Err(MultipartError::Boundary));
-        let endless = [b"--b\r\nX: ".as_slice(), &[b'y'; 20_000]].concat();
+        let endless = [b"--b\r\nX: ".to_vec(), vec![b'y'; 20_000]].concat();
         assert_eq!(parts(&endless, 1000), Err(MultipartError::LongHead));
     }
 

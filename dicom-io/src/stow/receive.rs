@@ -305,11 +305,11 @@ pub fn response(instances: &[StowedInstance]) -> Value {
     for StowedInstance { instance, outcome, .. } in instances {
         let mut item = Map::new();
         if let Some((sop_class_uid, sop_instance_uid)) = instance {
-            item.insert("00081150".into(), attribute("UI", json!(sop_class_uid.as_str())));
-            item.insert("00081155".into(), attribute("UI", json!(sop_instance_uid.as_str())));
+            item.insert("00081150".into(), attribute("UI", &json!(sop_class_uid.as_str())));
+            item.insert("00081155".into(), attribute("UI", &json!(sop_instance_uid.as_str())));
         }
         if let Err(reason) = outcome {
-            item.insert("00081197".into(), attribute("US", json!(reason.0)));
+            item.insert("00081197".into(), attribute("US", &json!(reason.0)));
         }
         let list = match (instance, outcome) {
             (_, Ok(())) => &mut referenced,
@@ -329,6 +329,6 @@ pub fn response(instances: &[StowedInstance]) -> Value {
     Value::Object(response)
 }
 
-fn attribute(representation: &str, value: Value) -> Value {
+fn attribute(representation: &str, value: &Value) -> Value {
     json!({ "vr": representation, "Value": [value] })
 }

@@ -61,7 +61,7 @@ fn entries(folder: &Path) -> usize {
 async fn objects_small_and_large_come_back_as_they_were_put() {
     let (server, staging) = (server().await, TempDir::new().unwrap());
     let spool = open(&options(&server, staging.path())).await.unwrap();
-    let large: Vec<u8> = (0..20_000_000_u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let large: Vec<u8> = (0..20_000_000_u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let mut batch = Vec::new();
     for number in 1..=40 {
         let bytes = format!("instance {number}");

@@ -1,4 +1,4 @@
-//! A service that speaks S3 and keeps its buckets on disk: nanio, from PyPI. It checks signatures.
+//! A service that speaks S3 and keeps its buckets on disk: nanio, from `PyPI`. It checks signatures.
 
 use std::path::PathBuf;
 use std::process::Command;

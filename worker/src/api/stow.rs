@@ -157,6 +157,7 @@ fn association(door: &Door, caller: &Caller, request: &Request) -> AssociationIn
         called_ae_title: door.called_ae_title.clone(),
         peer: peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)),
         tls: None,
+        refused: Vec::new(),
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) struct RawListener {
     /// TLS towards those of `commitment` whose address begins with `tls://`; default: authorities that the system
     /// trusts, no certificate of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) commitment_tls: Option<RawDestinationTls>,
+    pub(crate) commitment_tls: Option<RawClientTls>,
     /// TLS, beside the clear port or in its place; default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<RawListenerTls>,
@@ -145,9 +145,22 @@ pub(crate) struct RawSpool {
     /// Space to leave free on the file system, with a bucket on that of `s3.staging`: below it, instances are refused;
     /// default `1 GiB`.
     pub(crate) reserve: String,
+    /// How long bytes are kept that nothing needs; default: for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retention: Option<RawRetention>,
     /// The service of a bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) s3: Option<RawS3>,
+}
+
+/// `[spool.retention]`: bytes go, rows stay, and never what a job or a delivery still needs.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRetention {
+    /// For received instances, from the last instance of their series on.
+    pub(crate) instances: String,
+    /// For results, from their making on.
+    pub(crate) results: String,
 }
 
 /// `[spool.s3]`: the service that has the bucket of `spool.url`. Without a key of its own, the program uses what the

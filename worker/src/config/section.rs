@@ -12,7 +12,7 @@ use dicom_io::scp::AddressRange;
 use dicom_io::stow::StowDestination;
 use dicom_io::tls::{TlsAcceptor, TlsConnector};
 use dicom_types::AeTitle;
-use prosector_storage::BucketOptions;
+use prosector_storage::{BucketOptions, RetentionPolicy};
 
 use super::ServiceUrl;
 use crate::protocol::Forms;
@@ -116,6 +116,8 @@ pub(crate) struct Spool {
     pub(crate) place: SpoolPlace,
     /// Space to leave free, bytes.
     pub(crate) reserve_bytes: u64,
+    /// When bytes are removed that nothing needs; never where nothing is said.
+    pub(crate) retention: Option<RetentionPolicy>,
 }
 
 /// A folder or a bucket.

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use prosector_storage::{BucketCredentials, BucketOptions};
+use prosector_storage::{BucketCredentials, BucketOptions, RetentionPolicy};
 
 use super::ServiceUrl;
 use super::problem::{FieldPath, Problems};
-use super::quantity::parse_size;
+use super::quantity::{parse_duration, parse_size};
 use super::raw::{RawS3, RawSpool};
 use super::section::{Spool, SpoolPlace};
 
@@ -19,8 +19,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// `[spool]`
 pub(super) fn spool(raw: &RawSpool, path: &FieldPath, problems: &mut Problems) -> Option<Spool> {
     let reserve = problems.take(&path.key("reserve"), parse_size(&raw.reserve));
+    let retention = raw.retention.as_ref().map(|raw| {
+        let path = path.key("retention");
+        let instances = problems.take(&path.key("instances"), parse_duration(&raw.instances));
+        let results = problems.take(&path.key("results"), parse_duration(&raw.results));
+        Some(RetentionPolicy { instances: instances?, results: results? })
+    });
     let place = place(raw, path, problems);
-    Some(Spool { place: place?, reserve_bytes: reserve? })
+    let retention = match retention {
+        Some(checked) => Some(checked?),
+        None => None,
+    };
+    Some(Spool { place: place?, reserve_bytes: reserve?, retention })
 }
 
 fn place(raw: &RawSpool, path: &FieldPath, problems: &mut Problems) -> Option<SpoolPlace> {

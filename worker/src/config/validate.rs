@@ -178,7 +178,7 @@ fn commitment_addresses(
     let is_encrypted = |address: &String| address.starts_with(OVER_TLS);
     let tls = if raw.commitment_tls.is_some() || raw.commitment.values().any(is_encrypted) {
         let tls = raw.commitment_tls.clone().unwrap_or_default();
-        tls::destination(&tls, &path.key("commitment_tls"), problems)
+        tls::client(&tls, &path.key("commitment_tls"), problems)
     } else {
         None
     };

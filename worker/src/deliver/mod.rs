@@ -5,6 +5,7 @@
 
 mod commitment;
 mod proof;
+mod retention;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use commitment::take_report;
+pub(crate) use retention::Retention;
 
 use crate::backoff::Backoff;
 use crate::config::{Destination, DestinationKind, DimseDestination, Leases};

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, Door, Facts, Pictures};
 use crate::audit_trail::Forwarder;
 use crate::config::{self, Config, SpoolPlace};
-use crate::deliver::Deliverer;
+use crate::deliver::{Deliverer, Retention};
 use crate::ledger_roots::RootKeeper;
 use crate::listen::{Listener, PacsQuery, Settler};
 use crate::open_packs::OpenPacks;
@@ -312,6 +312,10 @@ impl Service {
                 leases: config.leases,
             };
             tasks.spawn(deliverer.run(cancel.clone()));
+            if let Some(policy) = config.spool.retention {
+                let retention = Retention { store: store.clone(), spool: spool.clone(), policy };
+                tasks.spawn(retention.run(cancel.clone()));
+            }
         }
         // Every process may relay and watch over leases: claims keep them out of each other's way.
         let relay = Relay { store: store.clone(), queue: queue.clone(), leases: config.leases };
