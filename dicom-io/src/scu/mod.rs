@@ -25,7 +25,7 @@ pub use query::{
     FoundSeries, FoundStudy, Moved, QueryError, count_instances, find_series, find_studies,
     move_series,
 };
-pub use retrieve::{RetrieveError, SentInstance, get_instance, has_instance};
+pub use retrieve::{SentInstance, get_instance, has_instance};
 pub use store::{StoreDisposition, StoreOutcome, StoreResult, store};
 pub(crate) use transcode::explicit_to_implicit;
 

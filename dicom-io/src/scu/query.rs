@@ -193,7 +193,7 @@ pub async fn move_series(
         (tags::STUDY_INSTANCE_UID, VR::UI, study.to_string()),
         (tags::SERIES_INSTANCE_UID, VR::UI, series_uid.to_string()),
     ];
-    let mut command = request(CommandField::C_MOVE_RQ, MOVE);
+    let mut command = request(CommandField::C_MOVE_RQ, MOVE, Priority::Low);
     command.put_text(Attributes::MOVE_DESTINATION, to.as_str());
     let dataset = identifier("SERIES", &keys, association.transfer_syntax(context_id));
     association.send_message(context_id, &command, &dataset).await?;
@@ -213,7 +213,7 @@ pub async fn move_series(
     }
 }
 
-async fn find(
+pub(super) async fn find(
     peer: &Destination,
     level: &str,
     keys: &[(Tag, VR, String)],
@@ -221,7 +221,7 @@ async fn find(
 ) -> Result<Vec<InMemDicomObject>, QueryError> {
     let (mut association, context_id) = associate(peer, FIND, "C-FIND", config).await?;
     let dataset = identifier(level, keys, association.transfer_syntax(context_id));
-    let command = request(CommandField::C_FIND_RQ, FIND);
+    let command = request(CommandField::C_FIND_RQ, FIND, Priority::Low);
     association.send_message(context_id, &command, &dataset).await?;
     let syntax: TransferSyntaxUid = association
         .transfer_syntax(context_id)
@@ -279,19 +279,27 @@ async fn response(
     patience: Duration,
 ) -> Result<Message, AssociateError> {
     let message = association.message(MAX_IDENTIFIER_BYTES, patience).await?;
-    let answered = message.command.number(Attributes::MESSAGE_ID_BEING_RESPONDED_TO);
-    let is_ours = message.command.field() == field && answered == Some(MESSAGE_ID);
-    if is_ours { Ok(message) } else { Err(AssociateError::Protocol) }
+    if answers(&message.command, field) { Ok(message) } else { Err(AssociateError::Protocol) }
 }
 
-fn request(field: CommandField, sop_class_uid: &str) -> CommandSet {
+/// Whether a command answers our request.
+pub(super) fn answers(command: &CommandSet, field: CommandField) -> bool {
+    let answered = command.number(Attributes::MESSAGE_ID_BEING_RESPONDED_TO);
+    command.field() == field && answered == Some(MESSAGE_ID)
+}
+
+pub(super) fn request(field: CommandField, sop_class_uid: &str, priority: Priority) -> CommandSet {
     let mut command = CommandSet::request(field, MESSAGE_ID, true);
     command.put_uid(Attributes::AFFECTED_SOP_CLASS_UID, sop_class_uid);
-    command.put_priority(Priority::Low);
+    command.put_priority(priority);
     command
 }
 
-fn identifier(level: &str, keys: &[(Tag, VR, String)], transfer_syntax_uid: &str) -> Vec<u8> {
+pub(super) fn identifier(
+    level: &str,
+    keys: &[(Tag, VR, String)],
+    transfer_syntax_uid: &str,
+) -> Vec<u8> {
     let level = DataElement::new(tags::QUERY_RETRIEVE_LEVEL, VR::CS, PrimitiveValue::from(level));
     let keys = keys.iter().map(|(tag, vr, value)| {
         let value = if value.is_empty() { PrimitiveValue::Empty } else { value.as_str().into() };
@@ -306,6 +314,6 @@ fn text(dataset: &InMemDicomObject, tag: Tag) -> String {
     value.map(|text| text.trim_matches([' ', '\0']).to_owned()).unwrap_or_default()
 }
 
-fn parsed<T: FromStr>(dataset: &InMemDicomObject, tag: Tag) -> Option<T> {
+pub(super) fn parsed<T: FromStr>(dataset: &InMemDicomObject, tag: Tag) -> Option<T> {
     text(dataset, tag).parse().ok()
 }

@@ -57,6 +57,12 @@ const MIGRATIONS: &[(i64, &str, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0051_delivery_forms.sql"),
     ),
     (
+        64,
+        "backfill",
+        include_str!("../../../migrations/postgres/0064_backfill.sql"),
+        include_str!("../../../migrations/sqlite/0064_backfill.sql"),
+    ),
+    (
         67,
         "referring_results",
         include_str!("../../../migrations/postgres/0067_referring_results.sql"),

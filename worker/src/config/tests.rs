@@ -423,7 +423,7 @@ fn every_problem_of_a_bucket_is_reported() {
     for words in [
         "spool.url (line 2): \"Images\" is no name of a bucket",
         "spool.s3.endpoint (line 4): \"s3.example\" is not the address of a service",
-        "spool.s3.secret_access_key_file: missing: key and secret go together",
+        "spool.s3.secret_access_key_file (line 3): missing: key and secret go together",
         "spool.s3.staging (line 6): must not be empty",
         "spool.s3 (line 3): only an s3:// spool has a service",
         "spool.s3.access_key_id_env (line 4): NO_SUCH_VARIABLE is empty",
