@@ -90,40 +90,6 @@ fn clients_get_the_answers_of_the_standard_and_instances_are_kept_as_over_dimse(
 }
 
 #[test]
-fn a_service_without_room_asks_to_be_tried_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("study");
-    Phantom::write(&source, &Scan::ct(85, Plane::Axial));
-    let service =
-        Prosector::start_with("[spool]\nreserve = \"1000 TiB\"\n", &["api"], &[]).unwrap();
-    let file = std::fs::read(source.join("000.dcm")).unwrap();
-    let body = [b"--b\r\n\r\n".as_slice(), &file, b"\r\n--b--\r\n"].concat();
-
-    let answer = post(&format!("{}/dicom-web/studies", service.url()), &body);
-
-    assert_eq!(answer.0, 503);
-    assert!(answer.1.contains(&format!("{}", 0xA700)), "{}", answer.1);
-}
-
-/// Posts with curl; the status and the body of the answer.
-fn post(url: &str, body: &[u8]) -> (u16, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("body");
-    std::fs::write(&path, body).unwrap();
-    let output = std::process::Command::new("curl")
-        .args(["--silent", "--write-out", "\n%{http_code}", "--header"])
-        .arg("Content-Type: multipart/related; type=\"application/dicom\"; boundary=b")
-        .arg("--data-binary")
-        .arg(format!("@{}", path.display()))
-        .arg(url)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (body, status) = said.rsplit_once('\n').unwrap();
-    (status.parse().unwrap(), body.to_owned())
-}
-
-#[test]
 fn orthanc_sends_a_study_over_stow() {
     let pacs = Orthanc::start(&[]).unwrap();
     let folder = tempfile::tempdir().unwrap();

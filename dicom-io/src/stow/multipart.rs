@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Longest boundary (RFC 2046 5.1.1).
-const MAX_BOUNDARY_BYTES: usize = 70;
+/// Longest boundary that is taken, bytes. RFC 2046 5.1.1 allows 70; Orthanc joins two UUIDs, which are 73.
+const MAX_BOUNDARY_BYTES: usize = 200;
 /// Longest header of a part.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
