@@ -1,7 +1,8 @@
 //! Audit messages: every kind is valid by the schema of PS3.15 A.5.1 and arrives at a syslog server that others wrote;
 //! one that is away for a while misses nothing, and costs nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -207,4 +208,81 @@ fn every_kind_of_audit_message_is_valid_and_arrives_over_tls() {
     for value in [PATIENT_ID, ACCESSION, "Carl"] {
         assert!(!log.contains(value), "{value} is in the log");
     }
+}
+
+#[test]
+fn a_repository_that_is_away_misses_nothing_and_is_told_nothing_about_itself() {
+    let hospital = Hospital::build();
+    let site = format!(
+        "{}[completeness]\nquiet = \"1h\"\n[listener]\ncalled_ae_titles = []\n",
+        hospital.site("timeout = \"2s\"\n")
+    );
+    let mut service = Prosector::start_with(&site, &["listen", "api"], &[]).unwrap();
+    let port = service.dicom_port();
+    let folder = tempfile::tempdir().unwrap();
+    let mut instances = BTreeMap::new();
+    let mut send = |seed: u64| {
+        let source = folder.path().join(seed.to_string());
+        let scan = Scan::ct(seed, Plane::Axial);
+        let phantom = Phantom::write_as(&source, &scan, "Canary^Carl", PATIENT_ID, ACCESSION);
+        dcmsend(Peer { ae_title: AE_TITLE, port }, &source).unwrap();
+        instances.insert(phantom.study_instance_uid, phantom.instances as u64);
+    };
+    let refused = |count: usize| {
+        for _ in 0..count {
+            let port = port.to_string();
+            dcmtk::run("echoscu", "dcmtk", &["-aec", "OTHER", "127.0.0.1", &port]).unwrap();
+        }
+    };
+
+    // Nobody is there; the service dies and starts again; then the repository comes, dies, and comes back.
+    send(64);
+    refused(10);
+    service.kill().unwrap();
+    service.start_again().unwrap();
+    let mut repository = hospital.start_repository();
+    send(65);
+    refused(10);
+    wait_until("first messages", Duration::from_mins(1), || Ok(!repository.messages().is_empty()))
+        .unwrap();
+    repository.service().kill().unwrap();
+    send(66);
+    refused(10);
+    let repository = hospital.start_repository();
+    send(67);
+    let told = |messages: &[Arrived]| {
+        // What was not confirmed came again under its old number.
+        let by_number: BTreeMap<u64, &Arrived> = messages.iter().map(|m| (m.number, m)).collect();
+        let mut found: BTreeMap<String, u64> = BTreeMap::new();
+        for message in by_number.values().filter(|m| m.kind.0 == "110104") {
+            let (_, study) = message.xml.rsplit_once("ParticipantObjectID=\"1.2.826").unwrap();
+            let study = format!("1.2.826{}", study.split('"').next().unwrap());
+            let count: u64 = attribute(&message.xml, "NumberOfInstances").parse().unwrap();
+            *found.entry(study).or_default() += count;
+        }
+        (by_number.keys().copied().collect::<Vec<u64>>(), found)
+    };
+    let mut messages = Vec::new();
+    let waited = wait_until("every instance to be told", Duration::from_mins(2), || {
+        messages = repository.messages().iter().map(|line| arrived(line)).collect();
+        Ok(told(&messages).1 == instances)
+    });
+    waited.unwrap_or_else(|error| panic!("{error:#}: {:?}\n{}", told(&messages).1, service.log()));
+
+    let (numbers, _) = told(&messages);
+    let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!(numbers, expected, "no gap");
+    let refusals = messages.iter().filter(|m| m.kind.1 == "110126");
+    let refusals: BTreeSet<u64> = refusals.map(|m| m.number).collect();
+    assert_eq!(refusals.len(), 30);
+    let mut all = String::new();
+    for message in &messages {
+        writeln!(all, "{}", message.xml).unwrap();
+    }
+    assert!(
+        !all.contains(PATIENT_ID) && all.contains("&lt;withheld&gt;"),
+        "by default, no identifiers"
+    );
+    assert!(!all.contains(&format!(":{}", hospital.port)), "nothing about the repository");
+    assert!(service.log().contains("the audit repository takes messages again"));
 }

@@ -6,6 +6,7 @@ mod audit;
 mod audit_messages;
 mod backfill;
 mod browser;
+mod bucket;
 mod chaos;
 mod commitment;
 mod dicomweb;

@@ -1,5 +1,7 @@
 //! Instances that come over STOW-RS: from Orthanc's plug-in, from dicomweb-client, and from clients that are wrong.
 
+use std::time::Duration;
+
 use prosector_model::phantom::Plane;
 use serde_json::{Value, json};
 use test_harness::orthanc::Orthanc;
@@ -87,6 +89,48 @@ fn clients_get_the_answers_of_the_standard_and_instances_are_kept_as_over_dimse(
         events.as_array().unwrap().iter().filter_map(|event| event["kind"].as_str()).collect();
     assert!(kinds.contains(&"instance_conflict"), "{kinds:?}");
     assert!(!service.log().contains("token-of"), "a token is shown");
+}
+
+#[test]
+fn a_service_without_room_asks_to_be_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("study");
+    Phantom::write(&source, &Scan::ct(85, Plane::Axial));
+    let mut service = Prosector::start("").unwrap();
+    service.kill().unwrap();
+    let site = service.folder().join("prosector.toml");
+    std::fs::write(site, "[spool]\nreserve = \"1000 TiB\"\n").unwrap();
+    // Without room the service is not ready, and answers.
+    service.spawn_again().unwrap();
+    test_harness::wait_until("the page", Duration::from_mins(1), || {
+        Ok(service.get("/health/live").is_ok())
+    })
+    .unwrap();
+    let file = std::fs::read(source.join("000.dcm")).unwrap();
+    let body = [b"--b\r\n\r\n".as_slice(), &file, b"\r\n--b--\r\n"].concat();
+
+    let answer = post(&format!("{}/dicom-web/studies", service.url()), &body);
+
+    assert_eq!(answer.0, 503);
+    assert!(answer.1.contains(&format!("{}", 0xA700)), "{}", answer.1);
+}
+
+/// Posts with curl; the status and the body of the answer.
+fn post(url: &str, body: &[u8]) -> (u16, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("body");
+    std::fs::write(&path, body).unwrap();
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--write-out", "\n%{http_code}", "--header"])
+        .arg("Content-Type: multipart/related; type=\"application/dicom\"; boundary=b")
+        .arg("--data-binary")
+        .arg(format!("@{}", path.display()))
+        .arg(url)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, status) = said.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), body.to_owned())
 }
 
 #[test]
