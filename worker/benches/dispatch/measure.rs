@@ -183,7 +183,8 @@ impl<'a> Site<'a> {
         self.check_that_none_ran_twice()?;
         let seconds =
             self.number("select extract(epoch from max(finished_at) - min(started_at)) from job")?;
-        let used = self.number("select count(distinct actor) from event where kind = 'job_leased'")?;
+        let used =
+            self.number("select count(distinct actor) from event where kind = 'job_leased'")?;
         let rate = jobs as f64 / seconds;
         let bound = workers as f64 * 1000.0 / DEVICE_MS as f64;
         println!(
