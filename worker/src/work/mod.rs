@@ -41,6 +41,9 @@ const STAT_LOOK: Duration = Duration::from_millis(250);
 const TURNS: u64 = 8;
 /// How often the store is asked for work that no message announced.
 const SWEEP: Duration = Duration::from_secs(5);
+/// Waits before a job that a message told of is looked for again: its row may be held by who published it, and held rows
+/// are passed over.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(60)];
 const RETRY: Backoff = Backoff { first: Duration::from_secs(5), longest: Duration::from_mins(10) };
 /// Wait before a job is tried again where spool or store are to blame.
 const OUTAGE: Backoff =
@@ -195,7 +198,16 @@ impl Worker {
     /// A hint says that there is a job, and names one; which one is taken is for the store to say, where the most
     /// urgent is known whatever the order in which messages come.
     async fn follow(&self, hint: Hint) -> Result<Option<LeasedJob>, StoreAway> {
-        let lease = self.lease(self.turn()).await;
+        let mut lease = self.lease(self.turn()).await;
+        if matches!(hint, Hint::Job(_)) {
+            for pause in LOOK_AGAIN {
+                if !matches!(lease, Ok(None)) {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                lease = self.lease(self.turn()).await;
+            }
+        }
         let is_unannounced = matches!((&hint, &lease), (Hint::AnyJob, Ok(Some(_))));
         self.tally.found_unannounced.store(is_unannounced, Ordering::Relaxed);
         if lease.is_ok()
