@@ -235,9 +235,11 @@ fn a_repository_that_is_away_misses_nothing_and_is_told_nothing_about_itself() {
         }
     };
 
-    // Nobody is there; the service dies and starts again; then the repository comes, dies, and comes back.
+    // Nobody is there; the service dies and starts again; then the repository comes, dies, and comes back. Each time, the
+    // service has met its absence before the next turn.
     send(64);
     refused(10);
+    wait_until("a failure", Duration::from_mins(1), || Ok(failures(&service) > 0)).unwrap();
     service.kill().unwrap();
     service.start_again().unwrap();
     let mut repository = hospital.start_repository();
@@ -246,8 +248,11 @@ fn a_repository_that_is_away_misses_nothing_and_is_told_nothing_about_itself() {
     wait_until("first messages", Duration::from_mins(1), || Ok(!repository.messages().is_empty()))
         .unwrap();
     repository.service().kill().unwrap();
+    let before = failures(&service);
     send(66);
     refused(10);
+    wait_until("one more failure", Duration::from_mins(1), || Ok(failures(&service) > before))
+        .unwrap();
     let repository = hospital.start_repository();
     send(67);
     let told = |messages: &[Arrived]| {
@@ -284,5 +289,17 @@ fn a_repository_that_is_away_misses_nothing_and_is_told_nothing_about_itself() {
         "by default, no identifiers"
     );
     assert!(!all.contains(&format!(":{}", hospital.port)), "nothing about the repository");
-    assert!(service.log().contains("the audit repository takes messages again"));
+    // It is said once the last batch is confirmed, which is after its arrival.
+    wait_until("the good news", Duration::from_mins(1), || {
+        Ok(service.log().contains("the audit repository takes messages again"))
+    })
+    .unwrap();
+}
+
+/// Batches that did not reach the repository since the service started.
+fn failures(service: &Prosector) -> u64 {
+    let metrics = service.get("/metrics").unwrap();
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix("prosector_audit_failures_total "));
+    count.map_or(0, |count| count.parse().unwrap())
 }

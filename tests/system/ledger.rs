@@ -139,7 +139,10 @@ fn a_service_signs_roots_and_says_when_the_ledger_is_older_than_they_are() {
         || Ok(lines() >= 3),
     )
     .unwrap();
-    assert!(service.log().contains("root of the ledger signed"));
+    test_harness::wait_until("the log", std::time::Duration::from_secs(20), || {
+        Ok(service.log().contains("root of the ledger signed"))
+    })
+    .unwrap();
     let said = service.command(&["audit", "verify"]).unwrap();
     assert!(said.contains("roots hold"), "{said}");
 
